@@ -1,0 +1,6 @@
+import { defineConfig } from 'tsup';
+import { packageBuild } from '../../tsup.base.js';
+
+export default defineConfig(
+  packageBuild({ index: 'src/index.ts', machine: 'src/machine.ts', hardware: 'src/hardware/index.ts' }),
+);

@@ -79,8 +79,8 @@ export interface IommuDriver {
  * @source drivers/vfio/vfio.h struct vfio_iommu_driver_ops
  */
 export interface IommuBackend {
-  /** CHECK_EXTENSION of the container while this backend is set: positive when supported, else 0. */
-  checkExtension(arg: number): number;
+  /** CHECK_EXTENSION of the container while this backend is set: positive when supported, else 0. May wait for its lock. */
+  checkExtension(arg: number): number | Promise<number>;
   /**
    * Any request of the container that the container does not answer itself.
    *

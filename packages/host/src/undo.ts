@@ -1,0 +1,47 @@
+/*
+ * The ladder of labels at the end of a kernel function, as an object: each step that succeeded adds how to take it
+ * back, and leaving the scope takes all back unless the end was reached.
+ */
+
+/**
+ * Steps to take back when a scope is left early.
+ *
+ * ```ts
+ * await using undo = new Undo();
+ * group.users++;
+ * undo.add(() => { group.users--; });
+ * await openDevice();
+ * undo.keep();
+ * ```
+ */
+export class Undo implements AsyncDisposable {
+  #steps: (() => void | Promise<void>)[] = [];
+
+  /** Adds a step; the last one added runs first. */
+  add(fn: () => void | Promise<void>): void {
+    this.#steps.push(fn);
+  }
+
+  /** All went well: forgets the steps added so far. */
+  keep(): void {
+    this.#steps = [];
+  }
+
+  /**
+   * Takes all back, each step once, also when one of them fails.
+   *
+   * @throws what the failing step threw; an `AggregateError` when several did
+   */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const errors: unknown[] = [];
+    for (let step = this.#steps.pop(); step; step = this.#steps.pop()) {
+      try {
+        await step();
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    if (errors.length === 1) throw errors[0];
+    if (errors.length > 1) throw new AggregateError(errors, `${errors.length} steps could not be undone`);
+  }
+}

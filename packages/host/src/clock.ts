@@ -36,9 +36,10 @@ export class RealClock implements Clock {
     let timer: NodeJS.Timeout;
     const arm = () => {
       const left = deadline - this.now();
-      // setTimeout() takes 31 bits, and answers a longer time with 1 ms.
-      timer = left > longestTimeout ? setTimeout(arm, longestTimeout) : setTimeout(fn, Math.max(left, 0));
+      timer = setTimeout(fire, Math.min(Math.max(left, 0), longestTimeout));
     };
+    // setTimeout() may be a little early by this clock.
+    const fire = () => (this.now() < deadline ? arm() : fn());
     arm();
     return { cancel: () => clearTimeout(timer) };
   }
@@ -48,6 +49,7 @@ export class RealClock implements Clock {
   }
 }
 
+/** setTimeout() takes 31 bits, and makes 1 ms of a longer time. */
 const longestTimeout = 2 ** 31 - 1;
 
 /**

@@ -1,4 +1,7 @@
+/* Public names of @vfio/host, by room. A room begins with a comment and an empty line, which keeps the rooms apart. */
+
 // Foundations
+
 export { type Clock, type ClockTimer, RealClock, VirtualClock } from './clock.js';
 export { canonicalErrno, Errno, type ErrnoCode, errnoName, isErrnoCode } from './errno.js';
 export {
@@ -15,20 +18,22 @@ export { KernelLog, type KernelLogOptions, type LogEntry, type LogLevel, type Ra
 export { noteOrigin, type Origin, type OriginBoundary } from './origin.js';
 export { freeRunning, type Scheduler } from './scheduler.js';
 export { createSeams, type Seams, type SeamsOptions } from './seams.js';
+export { type Leak, type LeakKind, type Tracked, Tracker } from './tracker.js';
+export { Undo } from './undo.js';
+
 // Locks and friends
+
 export { Completion, type WaitResult } from './sync/completion.js';
 export type { Held, LockClassOptions, LockOptions } from './sync/held.js';
 export { IdAllocator } from './sync/ids.js';
 export { Kref } from './sync/kref.js';
-export { type AcquireOptions, type Acquisition, Lockdep } from './sync/lockdep.js';
+export { type AcquireOptions, type Acquisition, Lockdep, type LockTask } from './sync/lockdep.js';
 export { Mutex } from './sync/mutex.js';
 export { RefCount } from './sync/refcount.js';
 export { RwLock } from './sync/rwlock.js';
 export { SpinLock } from './sync/spinlock.js';
 export { WaitQueue } from './sync/waiters.js';
 export { Work, WorkQueue, type WorkQueueOptions } from './sync/workqueue.js';
-export { type Leak, type LeakKind, type Tracked, Tracker } from './tracker.js';
-export { Undo } from './undo.js';
 
 // Memory
 
@@ -41,4 +46,5 @@ export { Undo } from './undo.js';
 // IOMMU and interrupts
 
 // The host
+
 export { Host, type HostOptions } from './host.js';

@@ -35,7 +35,7 @@ export interface SeamsOptions {
 
 /** Makes seams: new ones, that share nothing but the clock they are given. */
 export function createSeams(options: SeamsOptions = {}): Seams {
-  const checked = options.checked ?? process.env['NODE_ENV'] === 'test';
+  const checked = options.checked ?? process.env.NODE_ENV === 'test';
   const tracker = new Tracker(checked);
   const lockdep = new Lockdep(checked);
   const source = options.clock ?? new RealClock();

@@ -71,6 +71,7 @@ export class Completion {
    * @returns `'interrupted'` when `signal` was aborted before the completion
    */
   async waitTimeout(ms: number, signal?: AbortSignal): Promise<WaitResult> {
+    if (ms <= 0) return this.tryWait() ? 'done' : 'timeout';
     const end = new AbortController();
     let result: WaitResult = 'done';
     const finish = (why: WaitResult) => {

@@ -47,19 +47,23 @@ export class HeldLock implements Held {
   }
 
   release(): void {
+    this.#end(this.release);
+  }
+
+  [Symbol.dispose](): void {
+    this.#end(this[Symbol.dispose]);
+  }
+
+  #end(outside: OriginBoundary): void {
     if (this.#released) {
       const before = this.#released === true ? '' : `, before at ${this.#released.place}`;
       throw new KernelBug('lock', `'${this.#name}' is released twice${before}`, {
         origin: this.#acquisition?.at.stack,
       });
     }
-    this.#released = this.#seams.checked ? noteOrigin(this.release) : true;
+    this.#released = this.#seams.checked ? noteOrigin(outside) : true;
     if (this.#acquisition) this.#seams.lockdep.release(this.#acquisition);
     this.#giveBack();
-  }
-
-  [Symbol.dispose](): void {
-    this.release();
   }
 }
 

@@ -15,7 +15,9 @@ export interface Acquisition {
   readonly lockClass: string;
   /** Where it was asked for. */
   readonly at: Origin;
-  readonly task: Task | undefined;
+  /** False: it keeps no order. */
+  readonly validate: boolean;
+  readonly task: LockTask | undefined;
 }
 
 /** How a lock is asked for. */
@@ -28,11 +30,12 @@ export interface AcquireOptions {
   readonly validate?: boolean;
 }
 
-/** What lockdep knows of one thread of control. */
-interface Task {
+/** What the lock checker knows of one thread of control. */
+export interface LockTask {
   readonly name: string;
   readonly held: Acquisition[];
-  parent: Task | undefined;
+  /** The task that waits for this one. */
+  parent: LockTask | undefined;
 }
 
 interface Edge {
@@ -44,7 +47,7 @@ interface Edge {
 export class Lockdep {
   /** False: everything here does nothing, and tasks are not told apart. */
   readonly enabled: boolean;
-  readonly #tasks = new AsyncLocalStorage<Task | undefined>();
+  readonly #tasks = new AsyncLocalStorage<LockTask | undefined>();
   /** `edges.get(a).get(b)`: the first time that b was taken with a held. */
   readonly #edges = new Map<string, Map<string, Edge>>();
   /** Spin locks held just now; they never outlive a synchronous call, so that the task does not matter. */
@@ -104,14 +107,10 @@ export class Lockdep {
   acquire(lock: object, name: string, at: Origin, options: AcquireOptions = {}): Acquisition {
     const { subclass = 0, trylock = false, validate = true } = options;
     const task = this.#tasks.getStore();
-    const next: Acquisition = { lock, lockClass: subclass === 0 ? name : `${name}/${subclass}`, at, task };
+    const next: Acquisition = { lock, lockClass: subclass === 0 ? name : `${name}/${subclass}`, at, validate, task };
     if (!task || trylock) return next;
-    for (const held of task.held) this.#refuseRecursion(held, next, validate);
-    if (validate) {
-      for (const held of task.held) if (!unordered.has(held)) this.#addEdge(held, next);
-    } else {
-      unordered.add(next);
-    }
+    for (const held of task.held) this.#refuseRecursion(held, next);
+    if (validate) for (const held of task.held) if (held.validate) this.#addEdge(held, next);
     return next;
   }
 
@@ -130,7 +129,7 @@ export class Lockdep {
   holds(lock: object): boolean | undefined {
     const current = this.#tasks.getStore();
     if (!current) return undefined;
-    for (let task: Task | undefined = current; task; task = task.parent) {
+    for (let task: LockTask | undefined = current; task; task = task.parent) {
       if (task.held.some((held) => held.lock === lock)) return true;
     }
     return false;
@@ -163,7 +162,7 @@ export class Lockdep {
     );
   }
 
-  #run(task: Task, fn: () => unknown): unknown {
+  #run(task: LockTask, fn: () => unknown): unknown {
     let result: unknown;
     try {
       result = this.#tasks.run(task, fn);
@@ -187,9 +186,9 @@ export class Lockdep {
     );
   }
 
-  #refuseRecursion(held: Acquisition, next: Acquisition, validate: boolean): void {
+  #refuseRecursion(held: Acquisition, next: Acquisition): void {
     const same = held.lock === next.lock;
-    if (!same && !(validate && held.lockClass === next.lockClass && !unordered.has(held))) return;
+    if (!same && !(held.validate && next.validate && held.lockClass === next.lockClass)) return;
     const what = same ? 'takes a lock that it holds' : 'takes a second lock of a class that it holds, without subclass';
     throw new KernelBug(
       'lock',
@@ -222,10 +221,7 @@ export class Lockdep {
   }
 }
 
-/** Acquisitions that keep no order. */
-const unordered = new WeakSet<Acquisition>();
-
-function endTask(task: Task, options: { cause?: unknown }): void {
+function endTask(task: LockTask, options: { cause?: unknown }): void {
   task.parent = undefined;
   const left = task.held[0];
   if (!left) return;

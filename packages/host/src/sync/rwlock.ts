@@ -117,7 +117,7 @@ export class RwLock {
     return this.#held(mode, beforeAcquire(this.#seams, this, this.#name, outside, { trylock: true }));
   }
 
-  /** Whether somebody who comes now goes before nobody. */
+  /** Whether who comes now need not wait: nobody stands in line, and those inside leave room. */
   #free(mode: Mode): boolean {
     return this.#waiters.length === 0 && this.#compatible(mode);
   }

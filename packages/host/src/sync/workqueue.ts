@@ -180,10 +180,13 @@ export class WorkQueue {
     if (!lockdep.enabled) return work.fn();
     // To the lock checker, queue and item are locks that are held while the item runs.
     const held = [
-      lockdep.acquire(this, `(wq)${this.#name}`, noteOrigin(this.#call)),
-      lockdep.acquire(work, `(work)${work.name}`, noteOrigin(this.#call)),
-    ];
-    for (const acquisition of held) lockdep.acquired(acquisition);
+      { lock: this, lockClass: `(wq)${this.#name}` },
+      { lock: work, lockClass: `(work)${work.name}` },
+    ].map(({ lock, lockClass }) => {
+      const acquisition = lockdep.acquire(lock, lockClass, noteOrigin(this.#call));
+      lockdep.acquired(acquisition);
+      return acquisition;
+    });
     try {
       await work.fn();
     } finally {

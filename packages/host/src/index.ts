@@ -45,6 +45,36 @@ export { Work, WorkQueue, type WorkQueueOptions } from './sync/workqueue.js';
 
 // IOMMU and interrupts
 
+export { DmaEngine, DmaFault, type DmaMemory, type DmaRoute, type MsiDoorbell } from './iommu/dma.js';
+export {
+  type Aperture,
+  type DomainKind,
+  type DomainOptions,
+  IommuDomain,
+  IommuProt,
+  type Translation,
+} from './iommu/domain.js';
+export { type Extent, ExtentTable, type PageRun } from './iommu/extents.js';
+export { type GroupType, IommuGroup } from './iommu/group.js';
+export { Iommu, type IommuCapability, type IommuEnvironment, type ProbeOptions } from './iommu/iommu.js';
+export { formatReservedRegions, mergeReservedRegions, type ReservedRegion, type ReservedType } from './iommu/reserved.js';
+export { type FaultReason, type IommuOptions, IommuUnit } from './iommu/unit.js';
+export {
+  InterruptController,
+  type InterruptOptions,
+  type IrqVector,
+  type MsiMessage,
+  type VectorRequest,
+} from './irq/controller.js';
+export {
+  type IrqAction,
+  type IrqHandler,
+  IrqLine,
+  type IrqReturn,
+  type IrqTrigger,
+  type RequestIrqOptions,
+} from './irq/line.js';
+
 // The host
 
 export { Host, type HostOptions } from './host.js';

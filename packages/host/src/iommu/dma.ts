@@ -1,0 +1,159 @@
+/*
+ * DMA as the device does it: through whatever domain its group is attached to at that moment, page by page, and refused
+ * with a fault where the domain says no.
+ */
+import { SystemError } from '../errors.js';
+import { type IommuDomain, IommuProt, type Translation } from './domain.js';
+import { FAULT_REASONS, type FaultReason, type IommuUnit } from './unit.js';
+
+/** What lies behind the IOMMU: `PhysicalMemory`, or something that has to be asked and may take its time. */
+export interface DmaMemory {
+  /** Fills `into` from a physical address. */
+  read(phys: number, into: Uint8Array): void | Promise<void>;
+  /** Writes `from` to a physical address. */
+  write(phys: number, from: Uint8Array): void | Promise<void>;
+  /** The bytes themselves, when they are contiguous and mapped here. */
+  view(phys: number, length: number): Uint8Array | undefined;
+}
+
+/** What takes interrupt messages. */
+export interface MsiDoorbell {
+  /** Whether a write to this address is an interrupt. */
+  isDoorbell(address: bigint): boolean;
+  /** The message has arrived. */
+  deliver(message: { readonly address: bigint; readonly data: number }): void;
+}
+
+/** Who translates for one device, asked anew for every access. */
+export interface DmaRoute {
+  unit(): IommuUnit | undefined;
+  domain(): IommuDomain | undefined;
+}
+
+/** An access that the IOMMU refused, or that met no domain. */
+export class DmaFault extends SystemError {
+  override readonly name = 'DmaFault';
+  /** first byte that could not be reached */
+  readonly iova: bigint;
+  readonly write: boolean;
+
+  constructor(device: string, iova: bigint, write: boolean, why: string) {
+    super('EFAULT', `${write ? 'write' : 'read'} at iova 0x${iova.toString(16)}: ${why}`, { subject: device });
+    this.iova = iova;
+    this.write = write;
+  }
+}
+
+const MSI_MESSAGE_BYTES = 4;
+const ADDRESS_LIMIT = 2n ** 64n;
+/** No bus carries physical addresses beyond this. */
+const PHYS_LIMIT = 2n ** 52n;
+
+/**
+ * The bus master of one device. Accesses may cross mappings; on a fault, what came before it is done, as with real
+ * transactions. A device that no IOMMU stands in front of reaches all of physical memory.
+ */
+export class DmaEngine {
+  readonly #device: string;
+  readonly #memory: DmaMemory;
+  readonly #doorbell: MsiDoorbell | undefined;
+  readonly #route: DmaRoute;
+
+  /** Use `Iommu.dma`. */
+  constructor(device: string, memory: DmaMemory, doorbell: MsiDoorbell | undefined, route: DmaRoute) {
+    this.#device = device;
+    this.#memory = memory;
+    this.#doorbell = doorbell;
+    this.#route = route;
+  }
+
+  /**
+   * Reads `into.length` bytes.
+   *
+   * @returns a promise only if the memory takes its time
+   * @throws DmaFault (EFAULT) - a byte is not mapped for reading; logged as the IOMMU would
+   */
+  read(iova: bigint, into: Uint8Array): void | Promise<void> {
+    return this.#transfer(iova, into, false);
+  }
+
+  /**
+   * Writes all of `from`. Four bytes to the interrupt window are an interrupt message.
+   *
+   * @returns a promise only if the memory takes its time
+   * @throws DmaFault (EFAULT) - a byte is not mapped for writing; logged as the IOMMU would
+   */
+  write(iova: bigint, from: Uint8Array): void | Promise<void> {
+    const doorbell = this.#doorbell;
+    if (doorbell !== undefined && from.length === MSI_MESSAGE_BYTES && doorbell.isDoorbell(iova)) {
+      const data = new DataView(from.buffer, from.byteOffset, MSI_MESSAGE_BYTES).getUint32(0, true);
+      doorbell.deliver({ address: iova, data });
+      return undefined;
+    }
+    return this.#transfer(iova, from, true);
+  }
+
+  /**
+   * The memory itself, without a copy, for devices that work on it in place. The view stays what it is when the mapping
+   * goes: take a new one for every operation. A view for writing counts as written from the start.
+   *
+   * @param length - bytes, more than 0
+   * @returns undefined when the bytes are not contiguous or not mapped here: use `read` and `write` then
+   * @throws DmaFault (EFAULT) - a byte is not mapped for this kind of access; logged as the IOMMU would
+   */
+  view(iova: bigint, length: number, write: boolean): Uint8Array | undefined {
+    let start: number | undefined;
+    for (let done = 0; done < length; ) {
+      const part = this.#translate(iova + BigInt(done), length - done, write);
+      start ??= part.phys;
+      if (part.phys !== start + done) return undefined;
+      done += part.length;
+    }
+    const bytes = start === undefined ? undefined : this.#memory.view(start, length);
+    if (bytes !== undefined && write) this.#route.domain()?.markDirty(iova, length);
+    return bytes;
+  }
+
+  #transfer(iova: bigint, bytes: Uint8Array, write: boolean, from = 0): void | Promise<void> {
+    for (let done = from; done < bytes.length; ) {
+      const at = done === 0 ? iova : iova + BigInt(done);
+      const part = this.#translate(at, bytes.length - done, write);
+      const piece = part.length === bytes.length ? bytes : bytes.subarray(done, done + part.length);
+      if (write) this.#route.domain()?.markDirty(at, part.length);
+      const pending = write ? this.#memory.write(part.phys, piece) : this.#memory.read(part.phys, piece);
+      done += part.length;
+      if (pending !== undefined) {
+        const next = done;
+        return pending.then(() => this.#transfer(iova, bytes, write, next));
+      }
+    }
+    return undefined;
+  }
+
+  #translate(iova: bigint, length: number, write: boolean): Translation {
+    const unit = this.#route.unit();
+    if (unit === undefined) return this.#untranslated(iova, length, write);
+    const domain = this.#route.domain();
+    if (domain === undefined || domain.kind === 'blocked') throw this.#fault(unit, iova, write, FAULT_REASONS.blocked);
+    if (iova > domain.aperture.end) throw this.#fault(unit, iova, write, FAULT_REASONS.beyond);
+    const found = domain.translate(iova, length);
+    const needed = write ? IommuProt.WRITE : IommuProt.READ;
+    if (found === undefined || (found.prot & needed) === 0) {
+      throw this.#fault(unit, iova, write, write ? FAULT_REASONS.write : FAULT_REASONS.read);
+    }
+    return found;
+  }
+
+  /** Without an IOMMU an I/O address is a physical one. */
+  #untranslated(iova: bigint, length: number, write: boolean): Translation {
+    if (iova < 0n || iova >= ADDRESS_LIMIT || iova + BigInt(length) > PHYS_LIMIT) {
+      throw new DmaFault(this.#device, iova, write, 'no such physical address');
+    }
+    return { phys: Number(iova), length, prot: IommuProt.READ | IommuProt.WRITE };
+  }
+
+  #fault(unit: IommuUnit, iova: bigint, write: boolean, reason: FaultReason): DmaFault {
+    unit.reportFault(this.#device, iova, write, reason);
+    return new DmaFault(this.#device, iova, write, reason.text);
+  }
+}

@@ -1,0 +1,390 @@
+/*
+ * IOMMU groups: devices that the hardware cannot tell apart or keep from each other, and that therefore have one owner and
+ * one address space.
+ */
+import type { Device } from '../drivers/device.js';
+import { SystemError } from '../errors.js';
+import type { Process } from '../process/process.js';
+import { Kref } from '../sync/kref.js';
+import type { SysfsDir } from '../sysfs/dir.js';
+import { sysfsStreq } from '../sysfs/parse.js';
+import { type DomainKind, IommuDomain, IommuProt } from './domain.js';
+import type { Iommu } from './iommu.js';
+import { formatReservedRegions, mergeReservedRegions, type ReservedRegion } from './reserved.js';
+import type { IommuUnit } from './unit.js';
+
+/** What `/sys/kernel/iommu_groups/<id>/type` says; 'unknown' is a group without a default domain. */
+export type GroupType = DomainKind | 'unknown';
+
+/**
+ * A group. Counted: `Iommu.allocGroup` gives its caller one reference, every device in the group holds another, and with
+ * the last one its directory and its number are gone.
+ *
+ * @source drivers/iommu/iommu.c struct iommu_group
+ */
+export class IommuGroup {
+  readonly id: number;
+  readonly name: string | undefined;
+  readonly #iommu: Iommu;
+  readonly #dir: SysfsDir;
+  readonly #devicesDir: SysfsDir;
+  readonly #kref: Kref;
+  /** Devices with the name of their link in `devices/`. */
+  readonly #devices = new Map<Device, string>();
+  #defaultDomain: IommuDomain | undefined;
+  #blockingDomain: IommuDomain | undefined;
+  #domain: IommuDomain | undefined;
+  #owner: object | undefined;
+  #ownerCount = 0;
+
+  /** Use `Iommu.allocGroup`. */
+  constructor(iommu: Iommu, id: number, name: string | undefined, released: () => void) {
+    const { seams } = iommu;
+    seams.faults.check('iommu_group_alloc:group');
+    this.#iommu = iommu;
+    this.id = id;
+    this.name = name;
+    this.#dir = iommu.groupsDir.mkdir(String(id));
+    try {
+      this.#devicesDir = this.#dir.mkdir('devices');
+      this.#addFiles();
+    } catch (error) {
+      this.#dir.remove();
+      throw error;
+    }
+    const release = () => {
+      this.#release();
+      released();
+    };
+    this.#kref = new Kref(seams, release, `IOMMU group ${id}`, 'group');
+  }
+
+  /** Its directory below /sys/kernel/iommu_groups. */
+  get sysfs(): SysfsDir {
+    return this.#dir;
+  }
+
+  /** The members, in the order in which they came. */
+  get devices(): readonly Device[] {
+    return [...this.#devices.keys()];
+  }
+
+  /** What the devices use while nobody claims them. */
+  get defaultDomain(): IommuDomain | undefined {
+    return this.#defaultDomain;
+  }
+
+  /** What the devices use now. */
+  get domain(): IommuDomain | undefined {
+    return this.#domain;
+  }
+
+  /** The kind of the default domain. */
+  get type(): GroupType {
+    return this.#defaultDomain?.kind ?? 'unknown';
+  }
+
+  /** Takes a reference. */
+  get(): this {
+    this.#kref.get();
+    return this;
+  }
+
+  /** Gives a reference back; the last one ends the group. */
+  put(): void {
+    this.#kref.put();
+  }
+
+  /**
+   * Claims the whole group for one owner that is not a native driver: all of it is cut off from memory until a domain is
+   * attached.
+   *
+   * @param owner - compared by identity
+   * @throws EPERM - somebody owns the group already, or a native driver uses a device of it
+   * @throws EBUSY - a domain is attached that is not the group's own
+   * @throws ENODEV - the group is empty
+   * @source drivers/iommu/iommu.c iommu_group_claim_dma_owner()
+   */
+  claimDmaOwner(owner: object): void {
+    if (this.#ownerCount > 0) throw this.#error('EPERM', this.#useReason(), 'iommu_group_claim_dma_owner');
+    this.#takeOwnership(owner, 'iommu_group_claim_dma_owner');
+  }
+
+  /**
+   * Claims the group through one of its devices. Each further claim by the same owner is counted.
+   *
+   * @throws EPERM - another owner has it, or a native driver uses a device of it
+   * @throws EBUSY - a domain is attached that is not the group's own
+   * @source drivers/iommu/iommu.c iommu_device_claim_dma_owner()
+   */
+  claimDeviceDmaOwner(owner: object): void {
+    if (this.#ownerCount === 0) {
+      this.#takeOwnership(owner, 'iommu_device_claim_dma_owner');
+      return;
+    }
+    if (this.#owner !== owner) throw this.#error('EPERM', this.#useReason(), 'iommu_device_claim_dma_owner');
+    this.#ownerCount++;
+  }
+
+  /**
+   * Ends the claim of `claimDmaOwner`: the devices go back to the default domain.
+   *
+   * @source drivers/iommu/iommu.c iommu_group_release_dma_owner()
+   */
+  releaseDmaOwner(): void {
+    const { log } = this.#iommu.seams;
+    if (log.warnOn(this.#ownerCount === 0 || this.#owner === undefined, `group ${this.id} has no DMA owner`)) return;
+    this.#ownerCount = 0;
+    this.#owner = undefined;
+    this.#switchTo(this.#defaultDomain);
+  }
+
+  /**
+   * Ends one claim of `claimDeviceDmaOwner`, the last one as `releaseDmaOwner` does.
+   *
+   * @source drivers/iommu/iommu.c iommu_device_release_dma_owner()
+   */
+  releaseDeviceDmaOwner(): void {
+    if (this.#ownerCount > 1) this.#ownerCount--;
+    else this.releaseDmaOwner();
+  }
+
+  /** Whether somebody uses the group's DMA, be it an owner or a native driver. */
+  dmaOwnerClaimed(): boolean {
+    return this.#ownerCount > 0;
+  }
+
+  /**
+   * A native driver is about to use DMA of one device. Counted for each device.
+   *
+   * @throws EBUSY - an owner has the group
+   * @source drivers/iommu/iommu.c iommu_device_use_default_domain()
+   */
+  useDefaultDomain(): void {
+    if (this.#ownerCount > 0 && (this.#owner !== undefined || this.#domain !== this.#defaultDomain)) {
+      throw this.#error('EBUSY', this.#useReason(), 'iommu_device_use_default_domain');
+    }
+    this.#ownerCount++;
+  }
+
+  /**
+   * A native driver has let go of its device.
+   *
+   * @source drivers/iommu/iommu.c iommu_device_unuse_default_domain()
+   */
+  unuseDefaultDomain(): void {
+    const unused = this.#ownerCount === 0 || this.#owner !== undefined;
+    if (this.#iommu.seams.log.warnOn(unused, `group ${this.id} is not used through its default domain`)) return;
+    this.#ownerCount--;
+  }
+
+  /**
+   * Puts all devices into `domain`.
+   *
+   * @throws EBUSY - another domain than the default or the blocking one is attached
+   * @throws EINVAL - the group has no hardware behind it, or a device's unit cannot work in the domain
+   * @source drivers/iommu/iommu.c iommu_attach_group()
+   */
+  attach(domain: IommuDomain): void {
+    if (this.#domain !== undefined && this.#domain !== this.#defaultDomain && this.#domain !== this.#blockingDomain) {
+      throw this.#error('EBUSY', 'another domain is attached', 'iommu_attach_group');
+    }
+    this.#assertCompatible(domain);
+    for (const device of this.#devices.keys()) this.#iommu.seams.faults.check(`iommu_attach_group:${device.name}`);
+    this.#switchTo(domain);
+  }
+
+  /**
+   * Takes the devices out of `domain`: back to the default domain, or cut off while somebody owns the group.
+   *
+   * @source drivers/iommu/iommu.c iommu_detach_group()
+   */
+  detach(domain: IommuDomain): void {
+    const { log } = this.#iommu.seams;
+    if (log.warnOn(this.#domain !== domain, `group ${this.id} is not attached to this domain`)) return;
+    this.#switchTo(this.#owner === undefined ? this.#defaultDomain : this.#blockingDomain);
+  }
+
+  /**
+   * What the devices must not use, sorted and joined. Devices without hardware behind them have nothing to say.
+   *
+   * @throws ENOMEM - no memory for the list
+   * @source drivers/iommu/iommu.c iommu_get_group_resv_regions()
+   */
+  reservedRegions(): ReservedRegion[] {
+    const regions: ReservedRegion[] = [];
+    for (const device of this.#devices.keys()) {
+      if (this.#iommu.unitOf(device) === undefined) break;
+      this.#iommu.seams.faults.check('iommu_get_group_resv_regions:region');
+      regions.push(...this.#iommu.reservedOf(device));
+    }
+    return mergeReservedRegions(regions);
+  }
+
+  /**
+   * Whether no device of the group can raise an interrupt that is not its own.
+   *
+   * @source drivers/iommu/iommu.c iommu_group_has_isolated_msi()
+   */
+  hasIsolatedMsi(): boolean {
+    return [...this.#devices.keys()].every((device) => this.#iommu.unitOf(device)?.msiIsolated === true);
+  }
+
+  /** Whether every unit behind the group can override no-snoop requests. */
+  canEnforceCoherency(): boolean {
+    return [...this.#devices.keys()].every((device) => this.#iommu.unitOf(device)?.enforceCoherency === true);
+  }
+
+  /** Takes a device in. Called by `Iommu`, which keeps the links of the device's side. */
+  addMember(device: Device): void {
+    const link = this.#linkDevice(device);
+    this.#devices.set(device, link);
+    this.get();
+  }
+
+  /** Lets a device go. Called by `Iommu`. */
+  removeMember(device: Device): void {
+    const link = this.#devices.get(device);
+    if (link === undefined) return;
+    this.#devices.delete(device);
+    this.#devicesDir.removeEntry(link);
+    this.put();
+  }
+
+  /**
+   * Gives the group the default domain of its hardware, with firmware's regions mapped one to one. A group that has one
+   * keeps it. Called by `Iommu` when a device with hardware behind it has joined.
+   *
+   * @throws ENOMEM - no memory for the domain
+   * @source drivers/iommu/iommu.c iommu_setup_default_domain()
+   */
+  setupDefaultDomain(unit: IommuUnit, kind: DomainKind = unit.defaultDomain): void {
+    const regions = this.reservedRegions();
+    const domain = new IommuDomain(this.#iommu.seams, unit, { kind });
+    try {
+      mapDirect(domain, regions);
+    } catch (error) {
+      domain.free();
+      throw error;
+    }
+    const old = this.#defaultDomain;
+    this.#defaultDomain = domain;
+    if (this.#domain === old) this.#switchTo(domain);
+    old?.free();
+  }
+
+  /**
+   * A device has joined a group that has its default domain already: maps the regions of firmware that it brings.
+   * Called by `Iommu`.
+   */
+  adoptRegions(regions: readonly ReservedRegion[]): void {
+    if (this.#defaultDomain !== undefined) mapDirect(this.#defaultDomain, regions);
+  }
+
+  #takeOwnership(owner: object, syscall: string): void {
+    const [first] = this.#devices.keys();
+    if (first === undefined) throw this.#error('ENODEV', 'the group is empty', syscall);
+    if (this.#domain !== undefined && this.#domain !== this.#defaultDomain) {
+      throw this.#error('EBUSY', 'a foreign domain is attached', syscall);
+    }
+    const unit = this.#iommu.unitOf(first);
+    if (unit === undefined) throw this.#error('EINVAL', 'no IOMMU behind the group', syscall);
+    this.#blockingDomain ??= new IommuDomain(this.#iommu.seams, unit, { kind: 'blocked' });
+    this.#switchTo(this.#blockingDomain);
+    this.#owner = owner;
+    this.#ownerCount = 1;
+  }
+
+  #switchTo(domain: IommuDomain | undefined): void {
+    if (this.#domain === domain) return;
+    domain?.addGroup(this);
+    this.#domain?.removeGroup(this);
+    this.#domain = domain;
+  }
+
+  #assertCompatible(domain: IommuDomain): void {
+    for (const device of this.#devices.keys()) {
+      const unit = this.#iommu.unitOf(device);
+      if (unit?.supports(domain) !== true) {
+        const reason = unit === undefined ? 'has no IOMMU' : `${unit.name} cannot work in this domain`;
+        throw this.#error('EINVAL', `${device.name}: ${reason}`, 'iommu_attach_group');
+      }
+    }
+    if (this.#devices.size === 0) throw this.#error('EINVAL', 'the group is empty', 'iommu_attach_group');
+  }
+
+  /** Two devices of one name (on two buses) can be in a group: the later one's link gets a number. */
+  #linkDevice(device: Device): string {
+    for (let suffix = -1; ; suffix++) {
+      const name = suffix < 0 ? device.name : `${device.name}.${suffix}`;
+      if (this.#devicesDir.lookup(name) !== undefined) continue;
+      this.#devicesDir.addLink(name, device.sysfs);
+      return name;
+    }
+  }
+
+  #addFiles(): void {
+    const { name } = this;
+    this.#dir.addFile({
+      name: 'reserved_regions',
+      mode: 0o444,
+      show: () => formatReservedRegions(this.reservedRegions()),
+    });
+    this.#dir.addFile({
+      name: 'type',
+      mode: 0o644,
+      show: () => `${this.type}\n`,
+      store: (text, process) => this.#storeType(text, process),
+    });
+    if (name !== undefined) this.#dir.addFile({ name: 'name', mode: 0o444, show: () => `${name}\n` });
+  }
+
+  /** Changes the kind of the default domain. Source: drivers/iommu/iommu.c iommu_group_store_type() */
+  #storeType(text: string, process: Process): void {
+    const { credentials } = process;
+    if (!credentials.capable('SYS_ADMIN') || !credentials.capable('SYS_RAWIO')) {
+      throw this.#error('EACCES', 'needs SYS_ADMIN and SYS_RAWIO', 'write');
+    }
+    const [first] = this.#devices.keys();
+    const unit = first === undefined ? undefined : this.#iommu.unitOf(first);
+    if (unit === undefined || this.#defaultDomain === undefined) {
+      throw this.#error('EINVAL', 'the group has no default domain', 'write');
+    }
+    const kind = sysfsStreq(text, 'auto')
+      ? unit.defaultDomain
+      : (['identity', 'DMA', 'DMA-FQ'] as const).find((word) => sysfsStreq(text, word));
+    if (kind === undefined) throw this.#error('EINVAL', `unknown type ${JSON.stringify(text)}`, 'write');
+    if (this.#ownerCount > 0) throw this.#error('EPERM', this.#useReason(), 'write');
+    this.setupDefaultDomain(unit, kind);
+  }
+
+  #useReason(): string {
+    if (this.#owner !== undefined) return 'the group has a DMA owner';
+    return `native drivers use ${this.#ownerCount} of its devices`;
+  }
+
+  #release(): void {
+    this.#switchTo(undefined);
+    this.#defaultDomain?.free();
+    this.#blockingDomain?.free();
+    this.#dir.remove();
+  }
+
+  #error(code: 'EACCES' | 'EPERM' | 'EBUSY' | 'EINVAL' | 'ENODEV', reason: string, syscall: string): SystemError {
+    return new SystemError(code, reason, { syscall, subject: `group ${this.id}` });
+  }
+}
+
+/** Firmware's regions stay reachable at their own addresses. Source: iommu_create_device_direct_mappings() */
+function mapDirect(domain: IommuDomain, regions: readonly ReservedRegion[]): void {
+  if (!domain.paging) return;
+  const page = domain.pageSizes & -domain.pageSizes;
+  for (const { start, end, type } of regions) {
+    if (type !== 'direct' && type !== 'direct-relaxable') continue;
+    const last = end - (end % page);
+    for (let iova = start - (start % page); iova <= last; iova += page) {
+      if (domain.iovaToPhys(iova) !== undefined) continue;
+      domain.map(iova, Number(iova), page, IommuProt.READ | IommuProt.WRITE);
+    }
+  }
+}

@@ -1,0 +1,120 @@
+/*
+ * One IOMMU of the machine, as hardware describes itself: what it can address, enforce and record.
+ */
+import type { Seams } from '../seams.js';
+import type { Aperture, DomainKind, IommuDomain } from './domain.js';
+import type { ReservedRegion } from './reserved.js';
+
+/** A hardware unit in the words of a machine file. */
+export interface IommuOptions {
+  /** its name in messages; 'dmar0', 'dmar1', ... when absent */
+  readonly name?: string;
+  /** first and last IOVA, both inclusive */
+  readonly aperture: readonly [bigint, bigint];
+  /** sizes of its page table entries, one bit each; the lowest from 2 KiB on */
+  readonly pageSizes: bigint;
+  /** DMA is coherent with the CPU's caches: VFIO refuses devices behind a unit that is not */
+  readonly coherent: boolean;
+  /** can override no-snoop requests of devices; as `coherent` when absent */
+  readonly enforceCoherency?: boolean;
+  /** its tables have dirty bits */
+  readonly dirtyTracking?: boolean;
+  /** devices can raise only the interrupts that were given to them */
+  readonly msiIsolated: boolean;
+  /** what every device behind it must not use */
+  readonly reserved: readonly ReservedRegion[];
+  /** what groups get while nobody asks for a domain of their own; DMA-FQ when absent */
+  readonly defaultDomain?: Exclude<DomainKind, 'unmanaged' | 'blocked'>;
+}
+
+const SMALLEST_PAGE = 2048n;
+
+/**
+ * A unit with its defaults filled in. Made by `Iommu`.
+ */
+export class IommuUnit {
+  readonly name: string;
+  readonly aperture: Aperture;
+  readonly pageSizes: bigint;
+  readonly coherent: boolean;
+  readonly enforceCoherency: boolean;
+  readonly dirtyTracking: boolean;
+  readonly msiIsolated: boolean;
+  readonly reserved: readonly ReservedRegion[];
+  readonly defaultDomain: Exclude<DomainKind, 'unmanaged' | 'blocked'>;
+
+  readonly #seams: Seams;
+
+  /**
+   * @throws RangeError - no page size, a page below 2 KiB, or an aperture that ends before it starts
+   */
+  constructor(seams: Seams, name: string, options: IommuOptions) {
+    const [start, end] = options.aperture;
+    const smallest = options.pageSizes & -options.pageSizes;
+    if (options.pageSizes <= 0n || smallest < SMALLEST_PAGE) {
+      throw new RangeError(`IOMMU page sizes 0x${options.pageSizes.toString(16)}: at least one, none below 2 KiB`);
+    }
+    if (start < 0n || end < start || end >= 2n ** 64n) throw new RangeError(`IOMMU aperture ${start}..${end}`);
+    this.#seams = seams;
+    this.name = options.name ?? name;
+    this.aperture = { start, end };
+    this.pageSizes = options.pageSizes;
+    this.coherent = options.coherent;
+    this.enforceCoherency = options.enforceCoherency ?? options.coherent;
+    this.dirtyTracking = options.dirtyTracking ?? false;
+    this.msiIsolated = options.msiIsolated;
+    this.reserved = options.reserved;
+    this.defaultDomain = options.defaultDomain ?? 'DMA-FQ';
+  }
+
+  /**
+   * Whether devices behind this unit can work in a domain that another unit's driver made: it must reach as far, know
+   * every entry size, and keep what the domain promises.
+   *
+   * @source drivers/iommu/intel/iommu.c paging_domain_compatible()
+   */
+  supports(domain: IommuDomain): boolean {
+    if (domain.unit === this || !domain.paging) return true;
+    return (
+      this.aperture.start <= domain.aperture.start &&
+      this.aperture.end >= domain.aperture.end &&
+      (domain.pageSizes & ~this.pageSizes) === 0n &&
+      (this.enforceCoherency || !domain.coherencyEnforced) &&
+      (this.dirtyTracking || !domain.canTrackDirty)
+    );
+  }
+
+  /**
+   * Logs a DMA fault, within the kernel's usual rate limit.
+   *
+   * @param device - name of the device that asked
+   * @param reason - number and text of the fault as hardware gives them
+   * @source drivers/iommu/intel/dmar.c dmar_fault_do_one()
+   */
+  reportFault(device: string, iova: bigint, write: boolean, reason: FaultReason): void {
+    const { log } = this.#seams;
+    if (!log.rateLimit(this)) return;
+    const what = `[DMA ${write ? 'Write' : 'Read'} NO_PASID] Request device [${sourceId(device)}]`;
+    const why = `[fault reason 0x${reason.number.toString(16).padStart(2, '0')}] ${reason.text}`;
+    log.err(`DMAR: ${what} fault addr 0x${iova.toString(16)} ${why}`);
+  }
+}
+
+/** Why a unit refused an access: number and text of VT-d's legacy table. */
+export interface FaultReason {
+  readonly number: number;
+  readonly text: string;
+}
+
+/** The refusals that a page table can cause. Source: VT-d specification, fault reason encodings. */
+export const FAULT_REASONS = {
+  blocked: { number: 0x02, text: 'Present bit in context entry is clear' },
+  beyond: { number: 0x04, text: 'Access beyond MGAW' },
+  write: { number: 0x05, text: 'PTE Write access is not set' },
+  read: { number: 0x06, text: 'PTE Read access is not set' },
+} as const satisfies Record<string, FaultReason>;
+
+/** A PCI function is known to the unit by bus, device and function only. */
+function sourceId(device: string): string {
+  return /^[0-9a-f]{4,}:([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])$/.exec(device)?.[1] ?? device;
+}

@@ -12,9 +12,9 @@ const kernelBugMark = Symbol.for('vfio.KernelBug');
 /** What a `SystemError` carries beside its code and reason. */
 export interface SystemErrorOptions {
   /** What was called: `open`, `VFIO_DEVICE_RESET`. */
-  readonly syscall?: string;
+  readonly syscall?: string | undefined;
   /** What it was called on: a path, `group 26`. */
-  readonly subject?: string;
+  readonly subject?: string | undefined;
   readonly cause?: unknown;
 }
 
@@ -29,8 +29,8 @@ export class SystemError extends Error {
   readonly errno: number;
   /** What was found, in words, without code and syscall. */
   readonly reason: string;
-  readonly syscall?: string;
-  readonly subject?: string;
+  declare readonly syscall?: string;
+  declare readonly subject?: string;
 
   /**
    * @param code - an alias is replaced: an error made with `'EWOULDBLOCK'` has the code `'EAGAIN'`
@@ -93,7 +93,7 @@ export class KernelBug extends Error {
   override readonly name: string = 'KernelBug';
   readonly kind: BugKind;
   /** Stack of where the thing in question came from, was freed or was taken; only known in checked mode. */
-  readonly origin?: string;
+  declare readonly origin?: string;
 
   constructor(kind: BugKind, text: string, options: KernelBugOptions = {}) {
     super(`${kind}: ${text}`, 'cause' in options ? { cause: options.cause } : undefined);

@@ -57,7 +57,12 @@ export {
 export { type Extent, ExtentTable, type PageRun } from './iommu/extents.js';
 export { type GroupType, IommuGroup } from './iommu/group.js';
 export { Iommu, type IommuCapability, type IommuEnvironment, type ProbeOptions } from './iommu/iommu.js';
-export { formatReservedRegions, mergeReservedRegions, type ReservedRegion, type ReservedType } from './iommu/reserved.js';
+export {
+  formatReservedRegions,
+  mergeReservedRegions,
+  type ReservedRegion,
+  type ReservedType,
+} from './iommu/reserved.js';
 export { type FaultReason, type IommuOptions, IommuUnit } from './iommu/unit.js';
 export {
   InterruptController,

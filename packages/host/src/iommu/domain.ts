@@ -49,7 +49,7 @@ export interface DomainOptions {
 
 const ADDRESS_SPACE_END = 2n ** 64n;
 /** Frames are numbers below 2^52 bytes, what today's tables can hold. */
-const OUTPUT_END = 2n ** 52n;
+const OUTPUT_END = 2 ** 52;
 
 /**
  * An I/O address space. Made by `Iommu.allocDomain`; the caller owns it and ends it with `free`, after the last group left.
@@ -69,6 +69,9 @@ export class IommuDomain {
   readonly #tracked: Tracked;
   readonly #granule: number;
   readonly #granuleBig: bigint;
+  /** The aperture in whole pages, the end exclusive. */
+  readonly #firstPage: number;
+  readonly #endPage: number;
   readonly #table: ExtentTable;
   /** Entries that a device wrote to, by first page: length in pages. */
   readonly #dirty = new BTree<number, number>();
@@ -91,6 +94,8 @@ export class IommuDomain {
     this.#seams = seams;
     this.#granuleBig = unit.pageSizes & -unit.pageSizes;
     this.#granule = Number(this.#granuleBig);
+    this.#firstPage = Number((unit.aperture.start + this.#granuleBig - 1n) / this.#granuleBig);
+    this.#endPage = Number((unit.aperture.end + 1n) / this.#granuleBig);
     this.#table = new ExtentTable(pagesPerEntry(unit.pageSizes, this.#granuleBig));
     this.#tracked = seams.tracker.track('domain', () => `${options.kind} domain of ${unit.name}`);
   }
@@ -149,20 +154,25 @@ export class IommuDomain {
   map(iova: bigint, phys: number, size: bigint, prot: number): void {
     this.#assertAlive();
     if (!this.paging) throw this.#error('EINVAL', `${this.kind} domain has no page table`, iova);
-    if (!this.#aligned(iova, size) || !Number.isInteger(phys) || phys % this.#granule !== 0) {
+    const frame = phys / this.#granule;
+    if (!this.#aligned(iova) || !this.#aligned(size) || !Number.isInteger(frame)) {
       const where = `iova ${hex(iova)} pa ${hex(phys)} size ${hex(size)} min_pagesz ${hex(this.#granule)}`;
       this.#seams.log.err(`iommu: unaligned: ${where}`);
       throw this.#error('EINVAL', `unaligned: ${where}`, iova);
     }
     if (size === 0n) return;
     if ((prot & (IommuProt.READ | IommuProt.WRITE)) === 0) throw this.#error('EINVAL', 'neither READ nor WRITE', iova);
-    if (iova < this.aperture.start || size < 0n || iova + size - 1n > this.aperture.end) {
+    const page = this.#page(iova);
+    const pages = this.#page(size);
+    if (page < this.#firstPage || pages < 0 || page + pages > this.#endPage) {
       throw this.#error('ERANGE', `${hex(size)} bytes are not inside of the aperture`, iova);
     }
-    if (phys < 0 || BigInt(phys) + size > OUTPUT_END) throw this.#error('ERANGE', `no such frame: ${hex(phys)}`, iova);
+    if (frame < 0 || (frame + pages) * this.#granule > OUTPUT_END) {
+      throw this.#error('ERANGE', `no such frame: ${hex(phys)}`, iova);
+    }
     this.#seams.faults.check('iommu_map:page-table');
-    const extent = { page: this.#page(iova), pages: this.#page(size), frame: phys / this.#granule, prot };
-    if (!this.#table.insert(extent)) throw this.#error('EEXIST', `${hex(size)} bytes meet a mapping`, iova);
+    if (!this.#table.insert({ page, pages, frame, prot }))
+      throw this.#error('EEXIST', `${hex(size)} bytes meet a mapping`, iova);
   }
 
   /**
@@ -175,7 +185,7 @@ export class IommuDomain {
   unmap(iova: bigint, size: bigint): bigint {
     this.#assertAlive();
     if (!this.paging) return 0n;
-    if (!this.#aligned(iova, size)) {
+    if (!this.#aligned(iova) || !this.#aligned(size)) {
       const where = `iova ${hex(iova)} size ${hex(size)} min_pagesz ${hex(this.#granule)}`;
       this.#seams.log.err(`iommu: unaligned: ${where}`);
       return 0n;
@@ -203,14 +213,14 @@ export class IommuDomain {
     this.#assertAlive();
     if (this.kind === 'blocked' || iova < 0n) return undefined;
     if (this.kind === 'identity') {
-      return iova + BigInt(length) > OUTPUT_END
+      return Number(iova) + length > OUTPUT_END
         ? undefined
         : { phys: Number(iova), length, prot: IommuProt.READ | IommuProt.WRITE };
     }
     const page = this.#page(iova);
     const extent = this.#table.find(page);
     if (extent === undefined) return undefined;
-    const into = (page - extent.page) * this.#granule + this.#offset(iova);
+    const into = (page - extent.page) * this.#granule + this.#offset(iova, page);
     return {
       phys: extent.frame * this.#granule + into,
       length: Math.min(length, extent.pages * this.#granule - into),
@@ -318,16 +328,21 @@ export class IommuDomain {
     return found;
   }
 
+  /** The page of an address, or the pages of a size: whole ones. Most are small enough for plain numbers, which are much faster. */
   #page(bytes: bigint): number {
-    return Number(bytes / this.#granuleBig);
+    const near = Number(bytes);
+    return near <= Number.MAX_SAFE_INTEGER ? Math.floor(near / this.#granule) : Number(bytes / this.#granuleBig);
   }
 
-  #offset(iova: bigint): number {
-    return Number(iova % this.#granuleBig);
+  #offset(iova: bigint, page: number): number {
+    const near = Number(iova);
+    return near <= Number.MAX_SAFE_INTEGER ? near - page * this.#granule : Number(iova & (this.#granuleBig - 1n));
   }
 
-  #aligned(iova: bigint, size: bigint): boolean {
-    return ((iova | size) & (this.#granuleBig - 1n)) === 0n;
+  #aligned(bytes: bigint): boolean {
+    const near = Number(bytes);
+    if (near <= Number.MAX_SAFE_INTEGER) return Number.isInteger(near / this.#granule);
+    return (bytes & (this.#granuleBig - 1n)) === 0n;
   }
 
   #assertAlive(): void {

@@ -1,1 +1,12 @@
-export {};
+export { Descriptor } from './call.js';
+export { type OpenDeviceOptions, VfioClient } from './client.js';
+export { Container, type ContainerInfo, type DmaBuffer, type DmaMapping, IommuKind } from './container.js';
+export { Device, type DeviceInfo, type HotResetDependency } from './device.js';
+export { DmaLogging } from './dma-logging.js';
+export { Group, type GroupStatus } from './group.js';
+export type { Capability } from './info.js';
+export { Irq } from './irq.js';
+export { Migration, type MigStateName, MigrationStream, migStateName, type PrecopyInfo } from './migration.js';
+export { ProcessTransport } from './process-transport.js';
+export { Region, type RegionArea, type Width } from './region.js';
+export type { Access, ClientMapping, ClientMemory, Transport } from './transport.js';

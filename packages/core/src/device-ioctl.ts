@@ -1,0 +1,46 @@
+// Who answers a request of a device file: the core, or the driver.
+
+import type { IoctlCall } from '@vfio/host';
+import type { VfioDevice } from './device.js';
+import type { DeviceUser } from './device-file.js';
+import { VfioError } from './errors.js';
+import { ioctlDeviceFeature } from './feature.js';
+import { ioctlGetRegionInfo } from './region-info.js';
+import { Request } from './uapi/vfio.js';
+
+/**
+ * @throws EINVAL - access was not granted yet, or the driver takes no requests
+ * @throws EIO - the device can not be woken
+ * @source drivers/vfio/vfio_main.c vfio_device_fops_unl_ioctl()
+ */
+export async function dispatchDeviceIoctl(user: DeviceUser, call: IoctlCall): Promise<number> {
+  const { device } = user;
+  if (call.request === Request.DEVICE_BIND_IOMMUFD) {
+    throw new VfioError('ENOTTY', 'there are no device nodes to bind', { syscall: 'VFIO_DEVICE_BIND_IOMMUFD' });
+  }
+  if (!user.accessGranted) throw new VfioError('EINVAL', 'access is not granted', { syscall: 'ioctl' });
+  await resume(device);
+  try {
+    switch (call.request) {
+      case Request.DEVICE_FEATURE:
+        return await ioctlDeviceFeature(device, call);
+      case Request.DEVICE_GET_REGION_INFO:
+        return await ioctlGetRegionInfo(device, call);
+      default:
+        if (!device.ioctl) throw new VfioError('EINVAL', 'the device takes no requests', { syscall: 'ioctl' });
+        return await device.ioctl(call);
+    }
+  } finally {
+    await device.runtimePm?.suspend();
+  }
+}
+
+/** Source: drivers/vfio/vfio_main.c vfio_device_pm_runtime_get() */
+async function resume(device: VfioDevice): Promise<void> {
+  try {
+    await device.runtimePm?.resume();
+  } catch (cause) {
+    device.vfio.host.log.info('runtime resume failed', device.dev.name);
+    throw new VfioError('EIO', 'the device can not be resumed', { syscall: 'ioctl', subject: device.dev.name, cause });
+  }
+}

@@ -1,0 +1,41 @@
+// What the core keeps about a device and drivers have no business with.
+
+import type { Completion, Device, Module, RefCount, Tracked } from '@vfio/host';
+import type { Container } from './container.js';
+import type { Group } from './group.js';
+import type { GroupFile } from './group-file.js';
+import type { PseudoInode } from './pseudo-fs.js';
+import type { Vfio } from './vfio.js';
+
+/** What the first open took, so that the last close gives back just that. */
+export interface OpenBackend {
+  readonly container: Container;
+  readonly group: Group;
+  readonly groupFile: GroupFile;
+  readonly module: Module | undefined;
+}
+
+/** The core's part of `struct vfio_device`. */
+export interface DeviceRecord {
+  readonly vfio: Vfio;
+  readonly dev: Device;
+  readonly index: number;
+  /** `vfioN`. */
+  readonly name: string;
+  readonly device: Device;
+  readonly inode: PseudoInode;
+  /** Registration references: one for being registered, one for each file and each `tryGetRegistration`. */
+  readonly registration: RefCount;
+  /** Fires when the last registration reference went. */
+  readonly unregistered: Completion;
+  /** Whether the core or the owner of a pre-allocated structure ends the object's life. */
+  readonly ownedBy: 'core' | 'owner';
+  readonly tracked: Tracked;
+  /** Resolves when `release` has run; set when the last object reference goes. */
+  releasing?: Promise<void>;
+  /** While the driver's `release` runs. */
+  inRelease: boolean;
+  /** Set by `freeDevice` inside `release`: where that was. */
+  freedBy?: string;
+  backend?: OpenBackend;
+}

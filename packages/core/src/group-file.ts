@@ -1,0 +1,144 @@
+// The file of a group: /dev/vfio/<gid>.
+
+import { File, type IoctlCall, type Process } from '@vfio/host';
+import { Container } from './container.js';
+import { ContainerFile } from './container-file.js';
+import { DeviceFile } from './device-file.js';
+import { closeThroughGroup, openThroughGroup } from './device-open.js';
+import { VfioError } from './errors.js';
+import type { Group } from './group.js';
+import { putRegistration } from './registration.js';
+import { GroupStatusFlag, Request } from './uapi/vfio.js';
+import { groupStatus } from './uapi/vfio.js';
+import { copyArgsz, userString } from './user-args.js';
+
+/** Longest name of a device, in bytes with its end: a page. */
+const maxNameLength = 4096;
+
+/**
+ * Opens a group.
+ *
+ * @throws ENODEV - it is being removed
+ * @throws EPERM - a no-IOMMU group, and the caller lacks CAP_SYS_RAWIO
+ * @throws EBUSY - it is open already
+ * @source drivers/vfio/group.c vfio_group_fops_open()
+ */
+export async function openGroup(group: Group, process: Process, flags: number): Promise<GroupFile> {
+  using _held = await group.groupLock.lock();
+  const subject = `/dev/vfio/${group.name}`;
+  if (group.drivers === 0) throw new VfioError('ENODEV', 'the group is being removed', { syscall: 'open', subject });
+  if (group.kind === 'no-iommu' && !process.credentials.capable('SYS_RAWIO')) {
+    throw new VfioError('EPERM', 'a group without an IOMMU needs CAP_SYS_RAWIO', { syscall: 'open', subject });
+  }
+  if (group.openedFile) throw new VfioError('EBUSY', 'the group is open already', { syscall: 'open', subject });
+  const file = new GroupFile(group, flags);
+  group.openedFile = file;
+  return file;
+}
+
+/** An open group; there is one at most. */
+export class GroupFile extends File {
+  readonly group: Group;
+  readonly #unpin: () => void;
+
+  constructor(group: Group, flags: number) {
+    super({ flags, label: `/dev/vfio/${group.name}`, seek: 'none' });
+    this.group = group;
+    this.#unpin = group.vfio.pinModule();
+    group.device?.get();
+    this.#device = group.device;
+  }
+  readonly #device: Group['device'];
+
+  override async ioctl(call: IoctlCall): Promise<number> {
+    switch (call.request) {
+      case Request.GROUP_GET_DEVICE_FD:
+        return await this.#getDeviceFd(call);
+      case Request.GROUP_GET_STATUS:
+        return await this.#getStatus(call);
+      case Request.GROUP_SET_CONTAINER:
+        return await this.#setContainer(call);
+      case Request.GROUP_UNSET_CONTAINER:
+        return await this.#unsetContainer();
+      default:
+        throw new VfioError('ENOTTY', `a group does not know request 0x${call.request.toString(16)}`, { syscall: 'ioctl' });
+    }
+  }
+
+  /** Source: drivers/vfio/group.c vfio_group_fops_release() */
+  override async release(): Promise<void> {
+    const { group } = this;
+    {
+      using _held = await group.groupLock.lock();
+      if (group.container) await group.container.detachGroup(group);
+      group.openedFile = undefined;
+    }
+    this.#device?.put();
+    this.#unpin();
+  }
+
+  async #getStatus(call: IoctlCall): Promise<number> {
+    const { group } = this;
+    const status = groupStatus.decode(copyArgsz(call, groupStatus.size), call.order);
+    status.flags = 0;
+    using _held = await group.groupLock.lock();
+    const { iommuGroup } = group;
+    if (!iommuGroup) throw gone(group, 'VFIO_GROUP_GET_STATUS');
+    // with a container the group was proved viable when it was set
+    if (group.hasIommu()) status.flags = GroupStatusFlag.VIABLE | GroupStatusFlag.CONTAINER_SET;
+    else if (!iommuGroup.dmaOwnerClaimed()) status.flags = GroupStatusFlag.VIABLE;
+    call.copyOut(groupStatus.encode(status, call.order));
+    return 0;
+  }
+
+  async #setContainer(call: IoctlCall): Promise<number> {
+    const { group } = this;
+    const syscall = 'VFIO_GROUP_SET_CONTAINER';
+    const fd = call.u32() | 0;
+    const file = call.process.files.get(fd);
+    using _held = await group.groupLock.lock();
+    if (group.hasIommu()) throw new VfioError('EINVAL', `group ${group.name} has a container already`, { syscall });
+    if (!group.iommuGroup) throw gone(group, syscall);
+    if (!(file instanceof ContainerFile)) throw new VfioError('EBADFD', `descriptor ${fd} is no container`, { syscall });
+    await file.container.attachGroup(group, call.process);
+    return 0;
+  }
+
+  async #unsetContainer(): Promise<number> {
+    const { group } = this;
+    const syscall = 'VFIO_GROUP_UNSET_CONTAINER';
+    using _held = await group.groupLock.lock();
+    if (!group.hasIommu() || !group.container) throw new VfioError('EINVAL', `group ${group.name} has no container`, { syscall });
+    if (group.containerUsers !== 1) {
+      throw new VfioError('EBUSY', `group ${group.name} has ${group.containerUsers - 1} open devices`, { syscall });
+    }
+    await group.container.detachGroup(group);
+    return 0;
+  }
+
+  /** Source: drivers/vfio/group.c vfio_group_ioctl_get_device_fd() */
+  async #getDeviceFd(call: IoctlCall): Promise<number> {
+    const { process } = call;
+    const device = await this.group.getDeviceByName(userString(call, maxNameLength));
+    let fd: number;
+    try {
+      fd = process.files.reserve();
+    } catch (error) {
+      putRegistration(device);
+      throw error;
+    }
+    try {
+      const file = await openThroughGroup(this.group, device, process);
+      process.files.install(fd, file, { cloexec: true });
+      return fd;
+    } catch (error) {
+      process.files.unreserve(fd);
+      putRegistration(device);
+      throw error;
+    }
+  }
+}
+
+function gone(group: Group, syscall: string): VfioError {
+  return new VfioError('ENODEV', `the IOMMU group of group ${group.name} is gone`, { syscall });
+}

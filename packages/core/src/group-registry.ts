@@ -1,0 +1,129 @@
+// Where groups come from and where they go: made with the first device of an IOMMU group, removed with the last.
+
+import { Device, type IommuGroup, Undo } from '@vfio/host';
+import type { VfioDevice } from './device.js';
+import { VfioError } from './errors.js';
+import { Group } from './group.js';
+import { openGroup } from './group-file.js';
+import type { GroupType } from './iommu-driver.js';
+import type { Vfio } from './vfio.js';
+
+/** How a device asks to be registered; `no-iommu` is decided by the core. */
+export type GroupKind = Exclude<GroupType, 'no-iommu'>;
+
+/** Name that the core gives to the IOMMU groups that it makes itself, the emulated ones too. */
+const ownGroupName = 'vfio-noiommu';
+
+/**
+ * Finds or makes the group of a device that is being registered.
+ *
+ * @throws EINVAL - no IOMMU group, or the parent is in the group already
+ * @source drivers/vfio/group.c vfio_device_set_group()
+ */
+export async function setGroup(device: VfioDevice, kind: GroupKind): Promise<Group> {
+  const group =
+    kind === 'iommu' ? await findOrAllocGroup(device) : await allocOwnGroup(device.vfio, device.dev, 'emulated-iommu');
+  device.group = group;
+  return group;
+}
+
+async function findOrAllocGroup(device: VfioDevice): Promise<Group> {
+  const { vfio, dev } = device;
+  const { host } = vfio;
+  const iommuGroup = dev.iommuGroup;
+  if (!iommuGroup) {
+    if (!vfio.noiommuEnabled()) throw new VfioError('EINVAL', `${dev.name} is in no IOMMU group`);
+    const group = await allocOwnGroup(vfio, dev, 'no-iommu');
+    host.log.taint('USER', 'vfio-noiommu');
+    host.log.warn('Adding kernel taint for vfio-noiommu group on device', dev.name);
+    return group;
+  }
+  using _held = await vfio.groupListLock.lock();
+  const known = vfio.groups.find((group) => group.iommuGroup === iommuGroup);
+  if (!known) return await createGroup(vfio, iommuGroup, 'iommu');
+  const twice = known.devices.some((member) => member.dev === dev);
+  if (host.log.warnOn(twice, `${dev.name} is in group ${known.name} already`)) {
+    throw new VfioError('EINVAL', `${dev.name} is registered already`);
+  }
+  known.drivers++;
+  return known;
+}
+
+/** An IOMMU group that holds just this device. Source: drivers/vfio/group.c vfio_noiommu_group_alloc() */
+async function allocOwnGroup(vfio: Vfio, dev: Device, kind: 'emulated-iommu' | 'no-iommu'): Promise<Group> {
+  const { iommu } = vfio.host;
+  const iommuGroup = iommu.allocGroup(ownGroupName);
+  try {
+    await using undo = new Undo();
+    iommu.addDevice(iommuGroup, dev);
+    undo.add(() => iommu.removeDevice(dev));
+    using _held = await vfio.groupListLock.lock();
+    const group = await createGroup(vfio, iommuGroup, kind);
+    undo.keep();
+    return group;
+  } finally {
+    iommuGroup.put();
+  }
+}
+
+/** The list's lock is held. Source: drivers/vfio/group.c vfio_create_group() */
+async function createGroup(vfio: Vfio, iommuGroup: IommuGroup, kind: GroupType): Promise<Group> {
+  const { host } = vfio;
+  await using undo = new Undo();
+  host.faults.check('vfio_group_alloc:memory');
+  const minor = vfio.groupMinors.alloc();
+  undo.add(() => vfio.groupMinors.free(minor));
+  iommuGroup.get();
+  undo.add(() => iommuGroup.put());
+  const group = new Group(vfio, iommuGroup, kind, minor);
+  const tracked = host.tracker.track('group', () => `group ${group.name}`);
+  undo.add(() => tracked.release());
+  host.faults.check('vfio_create_group:name');
+  const device = new Device({
+    name: group.name,
+    class: vfio.groupClass,
+    devt: { major: vfio.groupMajor, minor },
+    open: (process, flags) => openGroup(group, process, flags),
+    release: () => {
+      vfio.groupMinors.free(minor);
+      tracked.release();
+    },
+  });
+  host.devices.init(device);
+  await host.devices.add(device);
+  group.device = device;
+  undo.keep();
+  vfio.groups.unshift(group);
+  return group;
+}
+
+/**
+ * A device that was registered, or failed to, leaves its group. The last one takes the node along and detaches the group
+ * from its container; the object lives on while its file is open.
+ *
+ * @source drivers/vfio/group.c vfio_device_remove_group()
+ */
+export async function leaveGroup(device: VfioDevice): Promise<void> {
+  const group = device.group;
+  if (!group) return;
+  const { vfio } = group;
+  const { host } = vfio;
+  delete device.group;
+  if (group.kind !== 'iommu') host.iommu.removeDevice(device.dev);
+  using _list = await vfio.groupListLock.lock();
+  group.drivers--;
+  if (group.drivers > 0) return;
+  vfio.groups.splice(vfio.groups.indexOf(group), 1);
+  const node = group.device;
+  group.device = undefined;
+  if (node) await host.devices.del(node);
+  {
+    using _group = await group.groupLock.lock();
+    host.log.warnOn(group.devices.length > 0, `group ${group.name} goes although it has devices`);
+    if (group.container) await group.container.detachGroup(group);
+    const { iommuGroup } = group;
+    group.iommuGroup = undefined;
+    iommuGroup?.put();
+  }
+  node?.put();
+}

@@ -1,0 +1,90 @@
+// A VFIO group: the devices that can only be given to a user together. What its file does is in group-file.ts, where
+// groups come from and go to in group-registry.ts.
+
+import { type Device, type IommuGroup, Mutex } from '@vfio/host';
+import type { Container } from './container.js';
+import type { VfioDevice } from './device.js';
+import { VfioError } from './errors.js';
+import type { GroupFile } from './group-file.js';
+import type { GroupType } from './iommu-driver.js';
+import { tryGetRegistration } from './registration.js';
+import type { Vfio } from './vfio.js';
+
+/** Source: drivers/vfio/vfio.h `struct vfio_group` */
+export class Group {
+  readonly vfio: Vfio;
+  /** Whether the devices sit behind an IOMMU, behind one that is emulated, or behind none. */
+  readonly kind: GroupType;
+  /** `<gid>` or `noiommu-<gid>`: the name of the node. */
+  readonly name: string;
+  /** Number of the char device. */
+  readonly minor: number;
+  /** The IOMMU group, until the last device left. */
+  iommuGroup: IommuGroup | undefined;
+  /** Registered devices; 0 while the group is being removed. */
+  drivers = 1;
+  /** The container it is set to, and how many users that has: 1 for being set, one for each open device. */
+  container: Container | undefined;
+  containerUsers = 0;
+  /** The one open file of the group. */
+  openedFile: GroupFile | undefined;
+  /** Protects container, container users, the IOMMU group and the open file. */
+  readonly groupLock: Mutex;
+  /** Protects the list of devices; `match` runs under it. */
+  readonly deviceLock: Mutex;
+  /** Registered devices, newest first. */
+  readonly devices: VfioDevice[] = [];
+  /** The class device that carries the node; set while it exists. */
+  device: Device | undefined;
+
+  constructor(vfio: Vfio, iommuGroup: IommuGroup, kind: GroupType, minor: number) {
+    this.vfio = vfio;
+    this.iommuGroup = iommuGroup;
+    this.kind = kind;
+    this.minor = minor;
+    this.name = kind === 'no-iommu' ? `noiommu-${iommuGroup.id}` : `${iommuGroup.id}`;
+    this.groupLock = new Mutex(vfio.host, 'vfio_group.group_lock');
+    this.deviceLock = new Mutex(vfio.host, 'vfio_group.device_lock');
+  }
+
+  /** Whether a user gave the group something to translate with; the group's lock must be held. */
+  hasIommu(): boolean {
+    this.groupLock.assertHeld();
+    const { log } = this.vfio.host;
+    // the two go together
+    log.warnOn((this.container !== undefined) !== this.containerUsers > 0, `group ${this.name}: container and its users disagree`);
+    return this.container !== undefined;
+  }
+
+  /** Makes a registered device reachable by name. */
+  async addDevice(device: VfioDevice): Promise<void> {
+    using _held = await this.deviceLock.lock();
+    this.devices.unshift(device);
+  }
+
+  /** From now on the device can not be opened through the group. */
+  async removeDevice(device: VfioDevice): Promise<void> {
+    using _held = await this.deviceLock.lock();
+    const at = this.devices.indexOf(device);
+    if (at >= 0) this.devices.splice(at, 1);
+  }
+
+  /**
+   * Finds a device by the name that GET_DEVICE_FD was given and takes a registration reference on it.
+   *
+   * @throws ENODEV - none of that name
+   * @throws whatever a device's `match` throws; the search ends there
+   * @source drivers/vfio/group.c vfio_device_get_from_name()
+   */
+  async getDeviceByName(name: string): Promise<VfioDevice> {
+    using _held = await this.deviceLock.lock();
+    for (const device of this.devices) {
+      const matches = device.match ? await device.match(name) : device.dev.name === name;
+      if (matches && tryGetRegistration(device)) return device;
+    }
+    throw new VfioError('ENODEV', `group ${this.name} has no device of that name`, {
+      syscall: 'VFIO_GROUP_GET_DEVICE_FD',
+      subject: name,
+    });
+  }
+}

@@ -1,0 +1,175 @@
+// From nothing to an object and back: allocation, references, release. Registration, which makes the object visible,
+// is in registration.ts.
+
+import { Completion, Device, KernelBug, RefCount, Undo } from '@vfio/host';
+import { VfioDevice } from './device.js';
+import type { DeviceRecord } from './device-record.js';
+import { releaseDeviceSet } from './device-set.js';
+import { VfioError } from './errors.js';
+import { poison } from './poison.js';
+import type { Vfio } from './vfio.js';
+
+/**
+ * Makes a device: constructs it with the driver's options, gives it an index and runs its `init`. Nothing is visible
+ * yet, and {@link putDevice} is the only way to end its life.
+ *
+ * @param Type - the driver's subclass
+ * @param dev - the parent, the device that was probed
+ * @param options - handed to the constructor
+ * @returns the device, with one reference that belongs to the caller
+ * @throws EINVAL - `Type` is no VfioDevice
+ * @throws ENOMEM, ENOSPC - no memory, no index left
+ * @throws whatever `init` throws; `release` is not called then
+ * @source drivers/vfio/vfio_main.c _vfio_alloc_device()
+ */
+export async function allocDevice<O, D extends VfioDevice>(
+  vfio: Vfio,
+  Type: new (options: O) => D,
+  dev: Device,
+  options: O,
+): Promise<D> {
+  const subclass = Type.prototype instanceof VfioDevice;
+  if (vfio.host.log.warnOn(!subclass, `vfio_alloc_device: ${Type.name} is too small to hold a vfio_device`)) {
+    throw new VfioError('EINVAL', `${Type.name} does not extend VfioDevice`);
+  }
+  vfio.host.faults.check('vfio_alloc_device:memory');
+  const device = new Type(options);
+  await initRecord(vfio, device, dev, 'core');
+  return device;
+}
+
+/**
+ * Initialises a device whose structure somebody else made and will free: as {@link allocDevice}, but after its `release`
+ * the object only becomes `released`, and its owner decides when it is gone.
+ *
+ * @throws EINVAL - the device has no `release`, or went through init before
+ * @source drivers/vfio/vfio_main.c vfio_init_device() (v6.1)
+ */
+export async function initDevice(vfio: Vfio, device: VfioDevice, dev: Device): Promise<void> {
+  if (!device.release) throw new VfioError('EINVAL', 'a pre-allocated device needs a release operation');
+  if (device.state !== 'new') throw new VfioError('EINVAL', `the device is ${device.state} already`);
+  await initRecord(vfio, device, dev, 'owner');
+}
+
+/**
+ * The older model: the driver owns the memory, there is no `release`, and {@link uninitGroupDev} undoes it.
+ *
+ * @deprecated use {@link allocDevice}
+ * @source drivers/vfio/vfio_main.c vfio_init_group_dev() (until v6.1)
+ */
+export async function initGroupDev(vfio: Vfio, device: VfioDevice, dev: Device): Promise<void> {
+  if (device.state !== 'new') throw new VfioError('EINVAL', `the device is ${device.state} already`);
+  await initRecord(vfio, device, dev, 'owner');
+}
+
+/**
+ * Undoes {@link initGroupDev} of a device that nobody holds: leaves its device set and nothing else of the driver's.
+ *
+ * @deprecated use {@link putDevice}
+ * @throws KernelBug - the device is registered or somebody holds it
+ * @source drivers/vfio/vfio_main.c vfio_uninit_group_dev() (until v6.1)
+ */
+export async function uninitGroupDev(device: VfioDevice): Promise<void> {
+  const record = recordOf(device);
+  if (record.ownedBy !== 'owner' || record.registration.value > 0 || record.device.refCount > 1) {
+    throw new KernelBug('refcount', 'uninitGroupDev of a device that is still referenced');
+  }
+  await dismantle(device, record, { callRelease: false });
+}
+
+/**
+ * Takes one more reference on the object.
+ *
+ * @source include/linux/device.h get_device()
+ */
+export function getDevice<D extends VfioDevice>(device: D): D {
+  recordOf(device).device.get();
+  return device;
+}
+
+/**
+ * Drops a reference. With the last one the device leaves its set, its index becomes free, `release` runs and the object
+ * is freed, in this order.
+ *
+ * @returns when that is done; at once if others still hold the device
+ * @source include/linux/vfio.h vfio_put_device()
+ */
+export async function putDevice(device: VfioDevice): Promise<void> {
+  const record = recordOf(device);
+  record.device.put();
+  await record.releasing;
+}
+
+/**
+ * Frees the object from within its own `release`, as drivers did before the core took it over. The core then leaves it
+ * alone.
+ *
+ * @throws KernelBug - called twice, or outside `release`
+ * @source drivers/vfio/vfio_main.c vfio_free_device() (v6.1)
+ */
+export function freeDevice(device: VfioDevice): void {
+  const record = recordOf(device);
+  if (record.freedBy !== undefined) throw new KernelBug('double-free', `${record.name} was freed already`, record.freedBy);
+  if (!record.inRelease) throw new KernelBug('double-free', `freeDevice(${record.name}) outside of its release`);
+  record.freedBy = new Error('freed here').stack ?? '';
+}
+
+function recordOf(device: VfioDevice): DeviceRecord {
+  if (!device.record) throw new TypeError('the device has not been through allocDevice or initDevice');
+  return device.record;
+}
+
+async function initRecord(vfio: Vfio, device: VfioDevice, dev: Device, ownedBy: 'core' | 'owner'): Promise<void> {
+  const { host } = vfio;
+  await using undo = new Undo();
+  const index = vfio.indexes.alloc();
+  undo.add(() => vfio.indexes.free(index));
+  const inode = vfio.pseudoFs.newInode();
+  undo.add(() => inode.put());
+  const name = `vfio${index}`;
+  const record: DeviceRecord = {
+    vfio,
+    dev,
+    index,
+    name,
+    inode,
+    ownedBy,
+    inRelease: false,
+    registration: new RefCount(host, `${name} registration`),
+    unregistered: new Completion(host, `${name} unregistered`),
+    tracked: host.tracker.track('vfio-device', () => `${name} of ${dev.name}, ${device.state}`),
+    device: new Device({
+      parent: dev,
+      class: vfio.deviceClass,
+      release: () => {
+        record.releasing = host.lockdep.run(`release ${name}`, () => dismantle(device, record, { callRelease: true }));
+      },
+    }),
+  };
+  undo.add(() => record.tracked.release());
+  device.record = record;
+  undo.add(() => {
+    delete device.record;
+  });
+  await device.init?.();
+  undo.keep();
+  host.devices.init(record.device);
+  device.state = 'allocated';
+}
+
+async function dismantle(device: VfioDevice, record: DeviceRecord, how: { callRelease: boolean }): Promise<void> {
+  await releaseDeviceSet(device);
+  record.vfio.indexes.free(record.index);
+  if (how.callRelease) {
+    record.inRelease = true;
+    device.release?.();
+    record.inRelease = false;
+  }
+  record.inode.put();
+  record.tracked.release();
+  device.state = 'released';
+  if (record.ownedBy === 'core' || record.freedBy !== undefined) {
+    device.state = 'freed';
+    if (record.vfio.host.checked) poison(device, record.name, record.freedBy ?? new Error('freed here').stack ?? '');
+  }
+}

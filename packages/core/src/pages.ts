@@ -1,0 +1,91 @@
+// What an emulated device does with its user's memory: pin pages of it, unpin them, copy from and to it.
+
+import { type AddressSpace, PAGE_SIZE } from '@vfio/host';
+import type { VfioDevice } from './device.js';
+import { VfioError } from './errors.js';
+import type { IommuBackend, PinnedPage } from './iommu-driver.js';
+
+/** Most pages that one call may pin or unpin. Source: include/linux/vfio.h VFIO_PIN_PAGES_MAX_ENTRIES */
+export const maxPinnedPages = PAGE_SIZE / 8;
+
+/** Whether somebody has the device open; a caller that gets this wrong has a bug. */
+function assertOpen(device: VfioDevice, caller: string): boolean {
+  return !device.vfio.host.log.warnOn(device.openCount === 0, `${caller}: ${device.name} is not open`);
+}
+
+function backendOf(device: VfioDevice): IommuBackend | undefined {
+  return device.record?.backend?.container.backend;
+}
+
+/**
+ * Pins pages of the user's memory, so that an emulated device can reach them until it unpins them.
+ *
+ * @param iova - first byte; the offset within its page is ignored
+ * @param npage - pages, 512 at most
+ * @param prot - Prot bits that the mapping must allow
+ * @returns the pages, in order; all or nothing
+ * @throws EINVAL - no pages, the device is not open or has no `dmaUnmap`, or a page is not mapped
+ * @throws E2BIG - more than 512 pages
+ * @throws ENOTTY - the IOMMU driver can not pin
+ * @throws EACCES - a type1 container of version 1
+ * @throws EPERM - the mapping does not allow the access
+ * @throws EBUSY, EOVERFLOW, EFAULT, ENOMEM - as type1 finds the pages
+ * @source drivers/vfio/vfio_main.c vfio_pin_pages()
+ */
+export async function pinPages(device: VfioDevice, iova: bigint, npage: number, prot: number): Promise<PinnedPage[]> {
+  const open = assertOpen(device, 'vfio_pin_pages');
+  if (!npage || !open) throw invalid(device, npage ? 'the device is not open' : 'no pages');
+  if (!device.dmaUnmap) throw invalid(device, 'a device without dmaUnmap can not pin');
+  const backend = backendOf(device);
+  const iommuGroup = device.record?.backend?.group.iommuGroup;
+  if (!backend || !iommuGroup) throw invalid(device, 'nothing to pin with');
+  if (npage > maxPinnedPages) throw new VfioError('E2BIG', `${npage} pages, ${maxPinnedPages} at most`, { subject: device.name });
+  if (!backend.pinPages) throw new VfioError('ENOTTY', 'the IOMMU driver can not pin', { subject: device.name });
+  return await backend.pinPages(iommuGroup, iova, npage, prot);
+}
+
+/**
+ * Gives back pages that {@link pinPages} pinned. Stops at the first page that is not mapped.
+ *
+ * @source drivers/vfio/vfio_main.c vfio_unpin_pages()
+ */
+export async function unpinPages(device: VfioDevice, iova: bigint, npage: number): Promise<void> {
+  const { log } = device.vfio.host;
+  if (!assertOpen(device, 'vfio_unpin_pages')) return;
+  if (log.warnOn(!device.dmaUnmap, `vfio_unpin_pages: ${device.name} has no dma_unmap`)) return;
+  const backend = backendOf(device);
+  if (!backend) return;
+  if (log.warnOn(npage <= 0 || npage > maxPinnedPages, `vfio_unpin_pages: ${npage} pages`)) return;
+  await backend.unpinPages?.(iova, npage);
+}
+
+/**
+ * Copies between `bytes` and the user's memory behind an IOVA, as the CPU does. May span adjacent mappings; what was
+ * copied before an error stays.
+ *
+ * @param write - true: from `bytes` to the user's memory
+ * @param caller - address space of the task that the device works for; undefined for work of its own
+ * @throws EINVAL - no bytes, the device is not open, or the IOVA is not mapped
+ * @throws EPERM - the mapping does not allow it, or its owner is gone
+ * @throws EFAULT - the memory is not there, or belongs to another process than the caller's
+ * @throws ENOTTY - the IOMMU driver can not copy
+ * @source drivers/vfio/vfio_main.c vfio_dma_rw()
+ */
+export async function dmaRw(
+  device: VfioDevice,
+  iova: bigint,
+  bytes: Uint8Array,
+  write: boolean,
+  caller?: AddressSpace,
+): Promise<void> {
+  const open = assertOpen(device, 'vfio_dma_rw');
+  if (bytes.length === 0 || !open) throw invalid(device, open ? 'no bytes' : 'the device is not open');
+  const backend = backendOf(device);
+  if (!backend) throw invalid(device, 'nothing behind the device');
+  if (!backend.dmaRw) throw new VfioError('ENOTTY', 'the IOMMU driver can not copy', { subject: device.name });
+  await backend.dmaRw(iova, bytes, write, caller);
+}
+
+function invalid(device: VfioDevice, reason: string): VfioError {
+  return new VfioError('EINVAL', reason, { subject: device.name });
+}

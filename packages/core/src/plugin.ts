@@ -1,0 +1,73 @@
+// What a driver package tells the rest of the house about itself: the shape of its `./machine` export.
+// The types stand here, below machine, client and command, so that no driver has to look up.
+
+import type { Host, Process } from '@vfio/host';
+import type { Vfio } from './vfio.js';
+
+/** A JSON Schema (draft 2020-12), as plain data. */
+export interface JsonSchema {
+  readonly [keyword: string]: unknown;
+}
+
+/** What a driver package may use while a machine is made. */
+export interface MachineContext {
+  /** The name of the machine, from its file or the file's own name. */
+  readonly name: string;
+  readonly host: Host;
+  readonly vfio: Vfio;
+  /** Directory that relative paths in the machine file start from; absent when the machine came from an object. */
+  readonly directory?: string;
+}
+
+/** One thing that was tried on a device, and what came of it. */
+export interface ExerciseStep {
+  /** `regions`, `migration`, `loop back`: a word or two for the report. */
+  readonly name: string;
+  readonly ok: boolean;
+  /** What was seen, in a short phrase: `9 regions, 1 mapped`; for a failure what was expected instead. */
+  readonly detail?: string;
+}
+
+/**
+ * The part of a client's device that a driver package needs to exercise it. `@vfio/client`'s `Device` is one;
+ * quantities are bytes, positions are relative to the region.
+ */
+export interface ExerciseDevice {
+  readonly name: string;
+  readRegion(index: number, offset: number, length: number): Promise<Uint8Array>;
+  writeRegion(index: number, offset: number, bytes: Uint8Array): Promise<number>;
+  /** Connects eventfds to an interrupt index, one for each vector; an empty list disconnects. */
+  setTriggers(index: number, eventfds: readonly (number | undefined)[]): Promise<void>;
+  unmask(index: number): Promise<void>;
+  mask(index: number): Promise<void>;
+  reset(): Promise<void>;
+}
+
+/** An open device with the process that holds it. */
+export interface ExerciseTarget {
+  /** Address or UUID of the parent device. */
+  readonly address: string;
+  readonly process: Process;
+  readonly device: ExerciseDevice;
+}
+
+/**
+ * What `@vfio/<driver>/machine` exports as `driverPackage`.
+ *
+ * @typeParam Section - the section of a machine file, after the schema has accepted it
+ */
+export interface DriverPackage<Section = unknown> {
+  /** Name on the registry: `@vfio/mdev-samples`. */
+  readonly package: string;
+  /** Its key in a machine file: `mdev-samples`. */
+  readonly section: string;
+  readonly schema: JsonSchema;
+  /** Kernel modules that it brings: what `modprobe` and the `modules` line of a script may name. */
+  readonly modules: readonly string[];
+  /** Makes the modules known to the host; nothing is loaded and nothing becomes visible. */
+  define(machine: MachineContext): void;
+  /** Makes what the section describes: loads modules, brings hardware up, creates devices. Undone by the host's shutdown. */
+  build(machine: MachineContext, section: Section): Promise<void>;
+  /** Tries what is particular to a device of this package; undefined for a device that is not. */
+  exercise?(target: ExerciseTarget): AsyncIterable<ExerciseStep> | undefined;
+}

@@ -1,0 +1,132 @@
+// Registration: what makes a device visible and reachable, the references that keep it so, and the wait for the last user.
+
+import { VfioDevice } from './device.js';
+import type { DeviceRecord } from './device-record.js';
+import { assignDeviceSet } from './device-set.js';
+import { VfioError } from './errors.js';
+import { type GroupKind, leaveGroup, setGroup } from './group-registry.js';
+import { Undo } from '@vfio/host';
+
+/** Milliseconds between two calls of a driver's `request`. */
+const requestIntervalMs = 10_000;
+
+/**
+ * Registers a device whose parent sits behind an IOMMU (or, when the no-IOMMU parameter allows it, behind none). From
+ * here on users may call in, even before this returns; so this is the last step of a driver's probe.
+ *
+ * @throws EINVAL - no iommufd operations although iommufd is built in; the parent has no IOMMU group, is in its group
+ *   already, or is not cache coherent
+ * @throws ENOMEM, ENOSPC, EEXIST - a step found no room; everything is undone and the object stays alive until put
+ * @source drivers/vfio/vfio_main.c vfio_register_group_dev()
+ */
+export async function registerGroupDev(device: VfioDevice): Promise<void> {
+  await register(device, 'iommu');
+}
+
+/**
+ * Registers a device that has no IOMMU of its own: it gets an IOMMU group made for it, and reaches memory by pinning.
+ *
+ * @throws as {@link registerGroupDev}, without the conditions on the parent's IOMMU
+ * @source drivers/vfio/vfio_main.c vfio_register_emulated_iommu_dev()
+ */
+export async function registerEmulatedIommuDev(device: VfioDevice): Promise<void> {
+  await register(device, 'emulated-iommu');
+}
+
+async function register(device: VfioDevice, kind: GroupKind): Promise<void> {
+  const record = recordOf(device);
+  const { vfio } = record;
+  const { host } = vfio;
+  await host.lockdep.run(`register ${record.name}`, async () => {
+    if (vfio.options.iommufd) {
+      const complete = device.bindIommufd && device.unbindIommufd && device.attachIoas && device.detachIoas;
+      if (host.log.warnOn(!complete, `${record.name}: the iommufd operations are missing`)) {
+        throw new VfioError('EINVAL', 'bindIommufd, unbindIommufd, attachIoas and detachIoas are required');
+      }
+    }
+    await using undo = new Undo();
+    // Differs: the kernel ignores a failure here and crashes later; it is returned
+    if (!device.deviceSet) await assignDeviceSet(device, device);
+    host.faults.check('__vfio_register_dev:name');
+    record.device.name = record.name;
+
+    const group = await setGroup(device, kind);
+    undo.add(() => leaveGroup(device));
+    if (group.kind === 'iommu' && !host.iommu.capable(record.dev, 'cache-coherency')) {
+      throw new VfioError('EINVAL', `${record.dev.name} can not be made cache coherent`);
+    }
+    await host.devices.add(record.device);
+    record.registration.set(1);
+    device.state = 'registered';
+    undo.keep();
+    await group.addDevice(device);
+  });
+}
+
+/**
+ * Takes a device away from its users: no new open, its directory gone, then waits until the last file is closed and the
+ * last reference put, asking the driver to `request` it every ten seconds. Never fails and never gives up.
+ *
+ * @param options.signal - a signal to the waiting task: it is logged once, and the wait goes on
+ * @source drivers/vfio/vfio_main.c vfio_unregister_group_dev()
+ */
+export async function unregisterGroupDev(device: VfioDevice, options: { signal?: AbortSignal } = {}): Promise<void> {
+  const record = recordOf(device);
+  const { host } = record.vfio;
+  await host.lockdep.run(`unregister ${record.name}`, async () => {
+    await device.group?.removeDevice(device);
+    await host.devices.del(record.device);
+    putRegistration(device);
+    await waitForUsers(device, record, options.signal);
+    device.state = 'unregistered';
+    await leaveGroup(device);
+  });
+}
+
+async function waitForUsers(device: VfioDevice, record: DeviceRecord, signal?: AbortSignal): Promise<void> {
+  let interruptible = signal;
+  for (let count = 0; !record.unregistered.done; count++) {
+    device.request?.(count);
+    const outcome = await record.unregistered.waitTimeout(requestIntervalMs, interruptible);
+    if (outcome === 'interrupted') {
+      interruptible = undefined;
+      record.vfio.host.log.warn(
+        'Device is currently in use, task will remain blocked until the device is released',
+        record.dev.name,
+      );
+    }
+  }
+}
+
+/**
+ * Takes a registration reference, for somebody who delivers events to the device on his own account.
+ *
+ * @returns false once the device is unregistered, for ever
+ * @source drivers/vfio/vfio_main.c vfio_device_try_get_registration()
+ */
+export function tryGetRegistration(device: VfioDevice): boolean {
+  return recordOf(device).registration.incNotZero();
+}
+
+/**
+ * Drops a registration reference.
+ *
+ * @source drivers/vfio/vfio_main.c vfio_device_put_registration()
+ */
+export function putRegistration(device: VfioDevice): void {
+  const record = recordOf(device);
+  if (record.registration.decAndTest()) record.unregistered.complete();
+}
+
+/** @deprecated the name until v6.1 of {@link tryGetRegistration} */
+export const deviceTryGet = tryGetRegistration;
+
+/** @deprecated the name until v6.1 of {@link putRegistration} */
+export const devicePut = putRegistration;
+
+function recordOf(device: VfioDevice): DeviceRecord {
+  if (!(device instanceof VfioDevice) || !device.record) {
+    throw new TypeError('the device has not been through allocDevice or initDevice');
+  }
+  return device.record;
+}

@@ -1,0 +1,45 @@
+// How requests take their arguments from a caller's memory.
+
+import type { IoctlCall } from '@vfio/host';
+import { VfioError } from './errors.js';
+
+/**
+ * Copies the first `length` bytes of a structure whose first field is its size as the caller knows it.
+ *
+ * @param length - bytes that the request needs at least
+ * @throws EFAULT - not readable
+ * @throws EINVAL - the caller's `argsz` is smaller
+ */
+export function copyArgsz(call: IoctlCall, length: number): Uint8Array {
+  const bytes = call.copyIn(length);
+  const argsz = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, call.order === 'little');
+  if (argsz < length) throw new VfioError('EINVAL', `argsz is ${argsz}, ${length} are needed`, { syscall: 'ioctl' });
+  return bytes;
+}
+
+/**
+ * Copies a string with its end from the address that the request gave.
+ *
+ * @param limit - bytes that it may have, with its end
+ * @throws EFAULT - not readable up to its end
+ * @throws EINVAL - longer than the limit
+ * @source mm/util.c strndup_user()
+ */
+export function userString(call: IoctlCall, limit: number): string {
+  const pieces: Uint8Array[] = [];
+  const pageSize = 4096;
+  for (let taken = 0; taken < limit; ) {
+    // never past the end of a page: the next one may not be there, and need not be
+    const room = pageSize - Number((call.arg + BigInt(taken)) % BigInt(pageSize));
+    const { bytes } = call.process.mm.userBuffer(call.arg + BigInt(taken), Math.min(room, limit - taken), 'read');
+    const end = bytes.indexOf(0);
+    if (end >= 0) {
+      pieces.push(bytes.subarray(0, end));
+      return Buffer.concat(pieces).toString('latin1');
+    }
+    if (bytes.length < Math.min(room, limit - taken)) throw new VfioError('EFAULT', 'the string is not readable', { syscall: 'ioctl' });
+    pieces.push(bytes);
+    taken += bytes.length;
+  }
+  throw new VfioError('EINVAL', `the string is longer than ${limit} bytes`, { syscall: 'ioctl' });
+}

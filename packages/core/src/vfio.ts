@@ -1,0 +1,166 @@
+// VFIO on a host: what the kernel keeps in file-level variables and module parameters, and the switches it was built with.
+
+import { DeviceClass, type Host, IdAllocator, Mutex } from '@vfio/host';
+import { ContainerFile } from './container-file.js';
+import type { DeviceSet, SetId } from './device-set.js';
+import { VfioError } from './errors.js';
+import type { Group } from './group.js';
+import type { IommuDriver } from './iommu-driver.js';
+import { createType1Driver, type1Module } from './iommu-type1/index.js';
+import { createNoiommuDriver } from './noiommu-driver.js';
+import { PseudoFs } from './pseudo-fs.js';
+
+/**
+ * What the kernel was built with. All are on unless said otherwise.
+ *
+ * @source drivers/vfio/Kconfig
+ */
+export interface VfioOptions {
+  /** CONFIG_VFIO_GROUP: groups and their nodes. */
+  readonly group?: boolean;
+  /** CONFIG_VFIO_CONTAINER: the container node and type1. */
+  readonly container?: boolean;
+  /** CONFIG_IOMMUFD: devices must have the operations that bind them to one. Off by default. */
+  readonly iommufd?: boolean;
+  /** CONFIG_VFIO_NOIOMMU: the parameter `enable_unsafe_noiommu_mode` exists. Off by default. */
+  readonly noiommu?: boolean;
+  /** CONFIG_IOMMUFD_DRIVER: IOVA bitmaps, without which DMA logging can not report. */
+  readonly iovaBitmap?: boolean;
+}
+
+/** Most devices and groups: minors of a char device. Source: include/linux/kdev_t.h MINORMASK */
+const minors = 1 << 20;
+const miscMinor = 196;
+const moduleVersion = '0.3';
+
+/** VFIO on one host. Two of them know nothing of each other. */
+export class Vfio {
+  readonly host: Host;
+  readonly options: Required<VfioOptions>;
+
+  /** @internal */ readonly indexes: IdAllocator;
+  /** @internal */ readonly pseudoFs: PseudoFs;
+  /** @internal sets by their key */ readonly deviceSets = new Map<SetId, DeviceSet>();
+  /** @internal newest first */ readonly groups: Group[] = [];
+  /** @internal protects the list of groups, their making and their end */ readonly groupListLock: Mutex;
+  /** @internal */ readonly groupMinors: IdAllocator;
+  /** @internal newest first */ readonly iommuDrivers: IommuDriver[] = [];
+  /** @internal */ readonly iommuDriversLock: Mutex;
+  /** @internal present when built with no-IOMMU */ noiommuDriver: IommuDriver | undefined;
+  #loaded: { readonly deviceClass: DeviceClass; readonly groupClass: DeviceClass; readonly groupMajor: number } | undefined;
+
+  constructor(host: Host, options: VfioOptions = {}) {
+    this.host = host;
+    this.options = { group: true, container: true, iommufd: false, noiommu: false, iovaBitmap: true, ...options };
+    this.indexes = new IdAllocator(host, 'vfio device index', minors - 1);
+    this.groupMinors = new IdAllocator(host, 'vfio group minor', minors - 1);
+    this.pseudoFs = new PseudoFs(host);
+    this.groupListLock = new Mutex(host, 'vfio.group_lock');
+    this.iommuDriversLock = new Mutex(host, 'vfio.iommu_drivers_lock');
+    this.#defineModules();
+  }
+
+  /** Class `vfio-dev`, while the module is loaded. */
+  get deviceClass(): DeviceClass {
+    return this.#whileLoaded().deviceClass;
+  }
+
+  /** Class `vfio`: the groups. */
+  get groupClass(): DeviceClass {
+    return this.#whileLoaded().groupClass;
+  }
+
+  /** Major number of the groups' nodes. */
+  get groupMajor(): number {
+    return this.#whileLoaded().groupMajor;
+  }
+
+  /** Whether devices without an IOMMU may be registered: the module's parameter. */
+  noiommuEnabled(): boolean {
+    return this.options.noiommu && this.host.modules.get('vfio')?.param('enable_unsafe_noiommu_mode') === true;
+  }
+
+  /**
+   * Keeps the module loaded while a file is open.
+   *
+   * @returns what gives it back
+   * @throws ENXIO - the module is going
+   */
+  pinModule(): () => void {
+    const module = this.host.modules.get('vfio');
+    if (!module?.tryGet()) throw new VfioError('ENXIO', 'module vfio is not loaded', { syscall: 'open' });
+    return () => module.put();
+  }
+
+  /**
+   * Offers an IOMMU driver to containers; the newest is asked first.
+   *
+   * @throws EINVAL - it is registered already
+   * @source drivers/vfio/container.c vfio_register_iommu_driver()
+   */
+  async registerIommuDriver(driver: IommuDriver): Promise<void> {
+    using _held = await this.iommuDriversLock.lock();
+    if (this.iommuDrivers.includes(driver)) throw new VfioError('EINVAL', `${driver.name} is registered already`);
+    this.iommuDrivers.unshift(driver);
+  }
+
+  /** Source: drivers/vfio/container.c vfio_unregister_iommu_driver() */
+  async unregisterIommuDriver(driver: IommuDriver): Promise<void> {
+    using _held = await this.iommuDriversLock.lock();
+    const at = this.iommuDrivers.indexOf(driver);
+    if (at >= 0) this.iommuDrivers.splice(at, 1);
+  }
+
+  #whileLoaded() {
+    if (!this.#loaded) throw new TypeError("module vfio is not loaded: host.modules.modprobe('vfio'), or depend on it");
+    return this.#loaded;
+  }
+
+  #defineModules(): void {
+    const { modules } = this.host;
+    modules.define({
+      name: 'vfio',
+      version: moduleVersion,
+      importNs: ['IOMMUFD'],
+      ...(this.options.noiommu
+        ? { parameters: { enable_unsafe_noiommu_mode: { type: 'bool', default: 'N', mode: 0o644 } } }
+        : {}),
+      init: async (context) => {
+        const { host } = this;
+        if (this.options.container) {
+          const misc = await host.misc.register({
+            minor: miscMinor,
+            name: 'vfio',
+            nodename: 'vfio/vfio',
+            mode: 0o666,
+            open: (_process, flags) => new ContainerFile(this, flags),
+          });
+          context.undo.add(() => misc.unregister());
+        }
+        if (this.options.noiommu) {
+          const driver = createNoiommuDriver(this);
+          this.noiommuDriver = driver;
+          await this.registerIommuDriver(driver);
+          context.undo.add(async () => {
+            await this.unregisterIommuDriver(driver);
+            this.noiommuDriver = undefined;
+          });
+        }
+        const groupClass = new DeviceClass(host, 'vfio', { devnode: (dev) => ({ name: `vfio/${dev.name}` }) });
+        context.undo.add(() => groupClass.destroy());
+        const groupMajor = host.chrdevs.registerMajor('vfio');
+        context.undo.add(() => host.chrdevs.unregisterMajor(groupMajor));
+        const deviceClass = new DeviceClass(host, 'vfio-dev', {
+          devnode: (dev) => ({ name: `vfio/devices/${dev.name}` }),
+        });
+        context.undo.add(() => deviceClass.destroy());
+        this.#loaded = { deviceClass, groupClass, groupMajor };
+        context.undo.add(() => {
+          this.#loaded = undefined;
+        });
+        host.log.info(`VFIO - User Level meta-driver version: ${moduleVersion}`);
+      },
+    });
+    if (this.options.container) modules.define(type1Module(this, createType1Driver));
+  }
+}

@@ -248,6 +248,8 @@ export class IommuGroup {
     if (link === undefined) return;
     this.#devices.delete(device);
     this.#devicesDir.removeEntry(link);
+    const left = this.#devices.size > 0 || (this.#ownerCount === 0 && this.#domain === this.#defaultDomain);
+    this.#iommu.seams.log.warnOn(!left, `group ${this.id} is empty and still in use`);
     this.put();
   }
 

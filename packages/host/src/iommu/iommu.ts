@@ -7,6 +7,7 @@ import { KernelBug, SystemError } from '../errors.js';
 import type { Seams } from '../seams.js';
 import { IdAllocator } from '../sync/ids.js';
 import type { SysfsDir } from '../sysfs/dir.js';
+import type { Sysfs } from '../sysfs/sysfs.js';
 import { DmaEngine, type DmaMemory, type MsiDoorbell } from './dma.js';
 import { IommuDomain } from './domain.js';
 import { IommuGroup } from './group.js';
@@ -18,8 +19,7 @@ export interface IommuEnvironment {
   readonly seams: Seams;
   /** where translated accesses end up */
   readonly memory: DmaMemory;
-  /** /sys/kernel */
-  readonly kernelDir: SysfsDir;
+  readonly sysfs: Sysfs;
   /** where writes to the interrupt window go; they are plain writes without it */
   readonly doorbell?: MsiDoorbell;
 }
@@ -64,7 +64,7 @@ export class Iommu {
   constructor(environment: IommuEnvironment, options?: IommuOptions) {
     this.seams = environment.seams;
     this.#environment = environment;
-    this.groupsDir = environment.kernelDir.mkdir('iommu_groups');
+    this.groupsDir = environment.sysfs.kernel.mkdir('iommu_groups');
     this.#ids = new IdAllocator(this.seams, 'iommu_group', MAX_GROUP_ID);
     if (options !== undefined) this.addUnit(options);
   }
@@ -141,37 +141,27 @@ export class Iommu {
    * @source drivers/iommu/iommu.c iommu_probe_device()
    */
   probeDevice(device: Device, options: ProbeOptions = {}): IommuGroup {
+    const call = { syscall: 'iommu_probe_device', subject: device.name };
     const unit = options.unit ?? this.#units[0];
-    if (unit === undefined) {
-      throw new SystemError('ENODEV', 'the machine has no IOMMU', {
-        syscall: 'iommu_probe_device',
-        subject: device.name,
-      });
+    if (unit === undefined) throw new SystemError('ENODEV', 'the machine has no IOMMU', call);
+    if (options.group?.domain !== undefined && !unit.supports(options.group.domain)) {
+      throw new SystemError('EINVAL', `${unit.name} cannot work in the domain of the group`, call);
     }
     this.seams.faults.check('iommu_probe_device:dev_iommu');
     const group = options.group?.get() ?? this.allocGroup();
-    const reserved = options.reserved ?? [];
-    this.#devices.set(device, { unit, reserved });
+    const entry = { unit, reserved: options.reserved ?? [] };
     try {
-      if (group.domain !== undefined && !unit.supports(group.domain)) {
-        throw new SystemError('EINVAL', `${unit.name} cannot work in the group's domain`, {
-          syscall: 'iommu_probe_device',
-          subject: device.name,
-        });
-      }
+      this.#devices.set(device, entry);
       this.addDevice(group, device);
-      try {
-        if (group.defaultDomain === undefined) group.setupDefaultDomain(unit);
-        else group.adoptRegions([...unit.reserved, ...reserved]);
-      } catch (error) {
-        this.#leaveGroup(group, device);
-        throw error;
-      }
+      if (group.defaultDomain === undefined) group.setupDefaultDomain(unit);
+      else group.adoptRegions(this.reservedOf(device));
+      unit.linkDevice(device);
     } catch (error) {
+      if (device.iommuGroup === group) this.#leaveGroup(group, device);
       this.#devices.delete(device);
       throw error;
     } finally {
-      group.put();
+      group.put(); // the device holds the group now
     }
     return group;
   }
@@ -205,6 +195,7 @@ export class Iommu {
    */
   removeDevice(device: Device): void {
     const group = device.iommuGroup;
+    this.unitOf(device)?.unlinkDevice(device);
     if (group !== undefined) {
       this.#log(device, `Removing from iommu group ${group.id}`);
       this.#leaveGroup(group, device);
@@ -300,6 +291,6 @@ export class Iommu {
   }
 
   #log(device: Device, text: string): void {
-    this.seams.log.info(text, `${device.driverString()} ${device.name}`);
+    this.seams.log.info(text, device.logName());
   }
 }

@@ -1,7 +1,9 @@
 /*
  * One IOMMU of the machine, as hardware describes itself: what it can address, enforce and record.
  */
+import type { Device } from '../drivers/device.js';
 import type { Seams } from '../seams.js';
+import type { SysfsDir } from '../sysfs/dir.js';
 import type { Aperture, DomainKind, IommuDomain } from './domain.js';
 import type { ReservedRegion } from './reserved.js';
 
@@ -42,6 +44,9 @@ export class IommuUnit {
   readonly msiIsolated: boolean;
   readonly reserved: readonly ReservedRegion[];
   readonly defaultDomain: Exclude<DomainKind, 'unmanaged' | 'blocked'>;
+
+  /** The unit in /sys/class/iommu, when the machine shows it there; it has a directory `devices`. */
+  device: Device | undefined;
 
   readonly #seams: Seams;
 
@@ -85,6 +90,32 @@ export class IommuUnit {
   }
 
   /**
+   * Links a device and the unit in both directions, if the unit is in sysfs. All or nothing.
+   *
+   * @throws EEXIST, ENOMEM - the links
+   * @source drivers/iommu/iommu-sysfs.c iommu_device_link()
+   */
+  linkDevice(device: Device): void {
+    const devices = this.#devicesDir();
+    if (devices === undefined || this.device === undefined) return;
+    devices.addLink(device.name, device.sysfs);
+    try {
+      device.sysfs.addLink('iommu', this.device.sysfs);
+    } catch (error) {
+      devices.removeEntry(device.name);
+      throw error;
+    }
+  }
+
+  /** Takes back `linkDevice`. Source: drivers/iommu/iommu-sysfs.c iommu_device_unlink() */
+  unlinkDevice(device: Device): void {
+    const devices = this.#devicesDir();
+    if (devices === undefined) return;
+    device.sysfs.removeEntry('iommu');
+    devices.removeEntry(device.name);
+  }
+
+  /**
    * Logs a DMA fault, within the kernel's usual rate limit.
    *
    * @param device - name of the device that asked
@@ -97,6 +128,11 @@ export class IommuUnit {
     const what = `[DMA ${write ? 'Write' : 'Read'} NO_PASID] Request device [${sourceId(device)}]`;
     const why = `[fault reason 0x${reason.number.toString(16).padStart(2, '0')}] ${reason.text}`;
     log.err(`DMAR: ${what} fault addr 0x${iova.toString(16)} ${why}`);
+  }
+
+  #devicesDir(): SysfsDir | undefined {
+    const dir = this.device?.sysfs.lookup('devices');
+    return dir?.kind === 'dir' ? dir : undefined;
   }
 }
 

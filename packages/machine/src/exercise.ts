@@ -1,0 +1,149 @@
+// Drives any device the way a VMM would, through the client: what every device answers to, and then what its driver
+// package has to add.
+
+import { type Device, type Irq, ProcessTransport, VfioClient } from '@vfio/client';
+import { DeviceInfoFlag, type ExerciseStep, isVfioError, PciRegionIndex, VfioError } from '@vfio/core';
+import type { Process } from '@vfio/host';
+import type { Machine } from './machine.js';
+
+/** Where test mappings go when the IOMMU does not say what it can map. */
+const anyIova = 0x10_0000n;
+const pageSize = 4096;
+/** Interrupt vectors of one index that are tried. */
+const maxVectors = 8;
+
+/** What a step has to say when all went well. */
+type Run = () => Promise<string>;
+
+/**
+ * Opens a device in a process of its own, tries it and closes it again.
+ *
+ * @param address - address, UUID or vfioN
+ */
+export async function* exerciseDevice(machine: Machine, address: string): AsyncGenerator<ExerciseStep, void, undefined> {
+  const process = machine.process({ comm: 'exercise' });
+  try {
+    yield* runSteps(machine, process, address);
+  } finally {
+    await process.exit(0);
+  }
+}
+
+async function* runSteps(machine: Machine, process: Process, address: string): AsyncGenerator<ExerciseStep, void, undefined> {
+  const entry = (await machine.devices()).find((one) => one.address === address || one.vfio === address);
+  if (!entry) {
+    yield { name: 'open', ok: false, detail: `no device '${address}': see vfio ls` };
+    return;
+  }
+  const client = new VfioClient(new ProcessTransport(process));
+  let device: Device | undefined;
+  yield await step('open', async () => {
+    device = await client.openDevice(entry.address);
+    return `${entry.node ?? 'group'}, ${entry.vfio ?? 'no number'}`;
+  });
+  if (!device) return;
+  const open = device;
+  yield await step('info', () => info(open));
+  yield await step('regions', () => regions(open));
+  for (const irq of await irqsOf(open)) yield await step(`irq ${irq.index}`, () => loopback(open, irq));
+  yield await step('dma', () => dma(open));
+  yield await step('migration', () => migration(open));
+  yield await step('reset', () => reset(open));
+  for (const driver of machine.drivers) {
+    const own = driver.exercise?.({ address: entry.address, process, device: open });
+    if (own) yield* own;
+  }
+  yield await step('close', async () => {
+    await open.close();
+    return `${(await machine.devices()).find((one) => one.address === entry.address)?.users ?? 0} users left`;
+  });
+}
+
+async function step(name: string, run: Run): Promise<ExerciseStep> {
+  try {
+    return { name, ok: true, detail: await run() };
+  } catch (error) {
+    return { name, ok: false, detail: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+async function info(device: Device): Promise<string> {
+  const { flags, numRegions, numIrqs } = await device.info();
+  const names = Object.entries(DeviceInfoFlag)
+    .filter(([, bit]) => flags & bit)
+    .map(([name]) => name.toLowerCase());
+  return `${names.join(', ') || 'no flags'}; ${numRegions} regions, ${numIrqs} interrupt indices`;
+}
+
+async function regions(device: Device): Promise<string> {
+  const present = (await device.regions()).filter((region) => region.size > 0n);
+  const { flags } = await device.info();
+  const config = present.find((region) => region.index === PciRegionIndex.CONFIG);
+  const bytes = present.reduce((sum, region) => sum + region.size, 0n);
+  const found = `${present.length} with ${bytes} bytes`;
+  if (!(flags & DeviceInfoFlag.PCI) || !config) return found;
+  const ids = Buffer.from(await config.read(0, 4));
+  const id = (at: number) => ids.readUInt16LE(at).toString(16).padStart(4, '0');
+  return `${found}, ${id(0)}:${id(2)}`;
+}
+
+async function irqsOf(device: Device): Promise<Irq[]> {
+  return (await device.irqs()).filter((irq) => irq.eventfd && irq.count > 0);
+}
+
+/** Has the kernel signal the eventfd as the device would. */
+async function loopback(device: Device, irq: Irq): Promise<string> {
+  const { transport } = device;
+  const vectors = Math.min(irq.count, maxVectors);
+  const eventfds = Array.from({ length: vectors }, () => transport.eventfd());
+  try {
+    const fewer = await irq.setEventfds(eventfds);
+    if (fewer > 0) throw new VfioError('ENOSPC', `${fewer} vectors of ${vectors}`, { syscall: 'VFIO_DEVICE_SET_IRQS' });
+    await irq.trigger(0, vectors);
+    const silent = eventfds.findIndex((eventfd) => transport.takeEvents(eventfd) === 0n);
+    if (silent >= 0) throw new VfioError('EIO', `vector ${silent} did not signal`, { syscall: 'VFIO_DEVICE_SET_IRQS' });
+    await irq.disable();
+    return `${vectors} of ${irq.count} signalled${irq.automasked ? ', masked itself' : ''}`;
+  } finally {
+    for (const eventfd of eventfds) await transport.close(eventfd);
+  }
+}
+
+async function dma(device: Device): Promise<string> {
+  const { container } = device;
+  const { iovaRanges } = await container.info();
+  const range = iovaRanges.find(({ start, end }) => end - start >= 2n * anyIova);
+  const iova = range && range.start > anyIova ? range.start : anyIova;
+  const memory = device.transport.allocate(pageSize);
+  try {
+    memory.write(0, new TextEncoder().encode('exercise'));
+    await container.mapDma({ iova, vaddr: memory.address, size: BigInt(pageSize) });
+    const size = await container.unmapDma({ iova, size: BigInt(pageSize) });
+    if (size !== BigInt(pageSize)) throw new VfioError('EIO', `${size} bytes unmapped of ${pageSize}`);
+    return `mapped and unmapped ${size} bytes at 0x${iova.toString(16)}`;
+  } finally {
+    memory.free();
+  }
+}
+
+async function migration(device: Device): Promise<string> {
+  const can = await device.migration.capabilities();
+  if (!can) return 'not supported';
+  const image = await device.migration.save();
+  await device.migration.load(image);
+  await device.migration.setState('RUNNING');
+  const modes = [can.stopCopy && 'stop-copy', can.p2p && 'p2p', can.preCopy && 'pre-copy'].filter(Boolean);
+  return `${modes.join(', ')}; saved and loaded ${image.length} bytes, ${await device.migration.state()}`;
+}
+
+async function reset(device: Device): Promise<string> {
+  try {
+    await device.reset();
+    return 'done';
+  } catch (error) {
+    const { flags } = await device.info();
+    const refused = isVfioError(error, 'ENOTTY') || isVfioError(error, 'EINVAL');
+    if (refused && !(flags & DeviceInfoFlag.RESET)) return 'not supported';
+    throw error;
+  }
+}

@@ -2,7 +2,7 @@
  * VFIO_DEVICE_FEATURE and what travels in it: migration states and sizes, DMA logging, low power, dma-bufs. The structs of
  * the first migration protocol (a region, withdrawn in 5.18) are here because the header still has them.
  */
-import { pad, s32, struct, tail, u32, u64, type ValueOf } from './struct.js';
+import { s32, struct, tail, u32, u64, type ValueOf } from './struct.js';
 
 /** `flags` of `deviceFeature`: a `Feature` in the low half, what to do in the high half. Source: include/uapi/linux/vfio.h */
 export const FeatureFlag = { MASK: 0xffff, GET: 0x1_0000, SET: 0x2_0000, PROBE: 0x4_0000 } as const;
@@ -153,7 +153,7 @@ export const MigStateV1 = { STOP: 0, RUNNING: 1, SAVING: 2, RESUMING: 4, MASK: 7
  */
 export const deviceMigrationInfo = struct('vfio_device_migration_info', 32, {
   deviceState: u32(0), //   MigStateV1 bits
-  reserved: pad(4, 4),
+  reserved: u32(4),
   pendingBytes: u64(8),
   dataOffset: u64(16), //   bytes from the start of the region
   dataSize: u64(24), //     bytes

@@ -268,7 +268,7 @@ export class Struct<F extends Fields> {
   }
 
   #field(name: string): Field {
-    const found = this.fields[name];
+    const found = Object.hasOwn(this.fields, name) ? this.fields[name] : undefined;
     if (!found) throw new RangeError(`${this.name} has no field '${name}'`);
     return found;
   }

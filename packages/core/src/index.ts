@@ -1,7 +1,8 @@
 // Errors
-export { isVfioError, VfioError } from './errors.js';
-// VFIO on a host
-export { Vfio, type VfioOptions } from './vfio.js';
+
+// Groups, containers and their files
+export { Container } from './container.js';
+export { ContainerFile } from './container-file.js';
 // Devices and their life
 export {
   type DeviceState,
@@ -11,6 +12,18 @@ export {
   type RuntimePm,
   VfioDevice,
 } from './device.js';
+export { DeviceFile } from './device-file.js';
+export { assignDeviceSet, DeviceSet, type SetId } from './device-set.js';
+export { isVfioError, VfioError } from './errors.js';
+// Requests
+export { FeatureCall, type FeatureOps } from './feature.js';
+export { Group } from './group.js';
+export { GroupFile } from './group-file.js';
+export { InfoCap, type InfoFields, writeInfo } from './info-cap.js';
+export type { DmaUnmapListener, GroupType, IommuBackend, IommuDriver, PinnedPage } from './iommu-driver.js';
+export { IovaBitmap, type IovaBitmapOptions } from './iova-bitmap.js';
+export { combineIovaRanges } from './iova-ranges.js';
+export { setIrqsValidateAndPrepare } from './irqs.js';
 export {
   allocDevice,
   freeDevice,
@@ -20,40 +33,16 @@ export {
   putDevice,
   uninitGroupDev,
 } from './lifecycle.js';
-export {
-  devicePut,
-  deviceTryGet,
-  putRegistration,
-  registerEmulatedIommuDev,
-  registerGroupDev,
-  tryGetRegistration,
-  unregisterGroupDev,
-} from './registration.js';
-export { assignDeviceSet, DeviceSet, type SetId } from './device-set.js';
-// Groups, containers and their files
-export { Container } from './container.js';
-export { ContainerFile } from './container-file.js';
-export { DeviceFile } from './device-file.js';
-export { Group } from './group.js';
-export { GroupFile } from './group-file.js';
-// Requests
-export { FeatureCall, type FeatureOps } from './feature.js';
-export { InfoCap, type InfoFields, writeInfo } from './info-cap.js';
-export { setIrqsValidateAndPrepare } from './irqs.js';
-export { copyArgsz, userString } from './user-args.js';
 // Migration and DMA logging
 export {
   checkPrecopyIoctl,
   type MigratableDevice,
-  migGetNextState,
   type MigStateName,
+  migGetNextState,
   migStateName,
 } from './migration.js';
-export { IovaBitmap, type IovaBitmapOptions } from './iova-bitmap.js';
-export { combineIovaRanges } from './iova-ranges.js';
 // Memory of the user
 export { dmaRw, maxPinnedPages, pinPages, unpinPages } from './pages.js';
-export type { DmaUnmapListener, GroupType, IommuBackend, IommuDriver, PinnedPage } from './iommu-driver.js';
 // Driver packages
 export type {
   DriverPackage,
@@ -63,3 +52,250 @@ export type {
   JsonSchema,
   MachineContext,
 } from './plugin.js';
+export {
+  devicePut,
+  deviceTryGet,
+  putRegistration,
+  registerEmulatedIommuDev,
+  registerGroupDev,
+  tryGetRegistration,
+  unregisterGroupDev,
+} from './registration.js';
+// linux/iommufd.h
+export {
+  IommuHwCap,
+  type IommuHwInfo,
+  IommuHwInfoFlag,
+  IommuHwInfoType,
+  type IommuHwptAlloc,
+  IommuHwptAllocFlag,
+  IommuHwptDataType,
+  IommuHwptDirtyTrackingFlag,
+  IommuHwptGetDirtyBitmapFlag,
+  type IommuIoasAlloc,
+  type IommuIoasAllowIovas,
+  type IommuIoasCopy,
+  type IommuIoasIovaRanges,
+  type IommuIoasMap,
+  IommuIoasMapFlag,
+  type IommuIoasUnmap,
+  type IommuIovaRange,
+  type IommuOption,
+  IommuOptionId,
+  IommuOptionOp,
+  type IommuVfioIoas,
+  IommuVfioIoasOp,
+  iommuDestroy,
+  iommuHwInfo,
+  iommuHwptAlloc,
+  iommuHwptGetDirtyBitmap,
+  iommuHwptSetDirtyTracking,
+  iommuIoasAlloc,
+  iommuIoasAllowIovas,
+  iommuIoasChangeProcess,
+  iommuIoasCopy,
+  iommuIoasIovaRanges,
+  iommuIoasMap,
+  iommuIoasMapFile,
+  iommuIoasUnmap,
+  iommuIovaRange,
+  iommuOption,
+  iommuVfioIoas,
+} from './uapi/iommufd.js';
+export {
+  IommufdPageResponse,
+  IommuHwInfoVtdFlag,
+  IommuHwptInvalidateDataType,
+  IommuHwQueueType,
+  IommuPgfaultFlag,
+  IommuPgfaultPerm,
+  IommuVeventqFlag,
+  IommuVeventqType,
+  IommuViommuType,
+  IommuVtdInvFlag,
+  IommuVtdS1Flag,
+  iommuFaultAlloc,
+  iommufdVeventHeader,
+  iommuHwInfoAmd,
+  iommuHwInfoArmSmmuv3,
+  iommuHwInfoTegra241Cmdqv,
+  iommuHwInfoVtd,
+  iommuHwptAmdGuest,
+  iommuHwptArmSmmuv3,
+  iommuHwptInvalidate,
+  iommuHwptPageResponse,
+  iommuHwptPgfault,
+  iommuHwptVtdS1,
+  iommuHwptVtdS1Invalidate,
+  iommuHwQueueAlloc,
+  iommuVdeviceAlloc,
+  iommuVeventArmSmmuv3,
+  iommuVeventqAlloc,
+  iommuVeventTegra241Cmdqv,
+  iommuViommuAlloc,
+  iommuViommuArmSmmuv3Invalidate,
+  iommuViommuTegra241Cmdqv,
+} from './uapi/iommufd-viommu.js';
+// Layouts of the uAPI: how to declare one
+export {
+  alias,
+  bytes,
+  type Field,
+  type FieldKind,
+  type Fields,
+  type InitOf,
+  type NestedField,
+  type NumberKind,
+  nested,
+  pad,
+  Struct,
+  s32,
+  struct,
+  tail,
+  u8,
+  u16,
+  u32,
+  u64,
+  type ValueOf,
+} from './uapi/struct.js';
+// linux/vfio.h
+export {
+  AP_NUM_IRQS,
+  ApIrqIndex,
+  type Bitmap,
+  BusMasterOp,
+  bitmap,
+  CCW_NUM_IRQS,
+  CCW_NUM_REGIONS,
+  CcwIrqIndex,
+  CcwRegionIndex,
+  DeviceApi,
+  DeviceAttachFlag,
+  type DeviceAttachIommufdPt,
+  DeviceBindFlag,
+  type DeviceBindIommufd,
+  DeviceDetachFlag,
+  type DeviceDetachIommufdPt,
+  type DeviceFeature,
+  type DeviceFeatureMigState,
+  type DeviceGfxPlaneInfo,
+  type DeviceInfo,
+  DeviceInfoCap,
+  DeviceInfoFlag,
+  type DeviceIoeventfd,
+  DirtyPagesFlag,
+  DmaMapFlag,
+  DmaUnmapFlag,
+  deviceAttachIommufdPt,
+  deviceBindIommufd,
+  deviceDetachIommufdPt,
+  deviceFeature,
+  deviceFeatureBusMaster,
+  deviceFeatureDmaBuf,
+  deviceFeatureDmaLoggingControl,
+  deviceFeatureDmaLoggingRange,
+  deviceFeatureDmaLoggingReport,
+  deviceFeatureMigDataSize,
+  deviceFeatureMigration,
+  deviceFeatureMigState,
+  deviceGfxPlaneInfo,
+  deviceInfo,
+  deviceInfoCapPciAtomicComp,
+  deviceIoeventfd,
+  deviceLowPowerEntryWithWakeup,
+  deviceMigrationInfo,
+  EehPeOp,
+  EehPeState,
+  Extension,
+  eehPeErr,
+  eehPeOp,
+  Feature,
+  FeatureFlag,
+  GfxLinkState,
+  GfxPlaneType,
+  type GroupStatus,
+  GroupStatusFlag,
+  groupStatus,
+  type InfoCapHeader,
+  IOMMUFD_CMD_BASE,
+  IoeventfdFlag,
+  IommufdRequest,
+  IommuInfoCap,
+  IommuInfoFlag,
+  type IommuType1DirtyBitmap,
+  type IommuType1DirtyBitmapGet,
+  type IommuType1DmaMap,
+  type IommuType1DmaUnmap,
+  type IommuType1Info,
+  type IrqInfo,
+  IrqInfoFlag,
+  type IrqSet,
+  IrqSetFlag,
+  infoCapHeader,
+  iommuSpaprRegisterMemory,
+  iommuSpaprTceCreate,
+  iommuSpaprTceDdwInfo,
+  iommuSpaprTceInfo,
+  iommuSpaprTceRemove,
+  iommuType1DirtyBitmap,
+  iommuType1DirtyBitmapGet,
+  iommuType1DmaMap,
+  iommuType1DmaUnmap,
+  iommuType1Info,
+  iommuType1InfoCapIovaRange,
+  iommuType1InfoCapMigration,
+  iommuType1InfoDmaAvail,
+  iovaRange,
+  irqInfo,
+  irqSet,
+  MIG_STATE_NR,
+  MigrationFlag,
+  MigState,
+  MigStateV1,
+  PCI_NUM_IRQS,
+  PCI_NUM_REGIONS,
+  PciAtomicComp,
+  type PciDependentDevice,
+  PciDevid,
+  type PciHotReset,
+  PciHotResetFlag,
+  type PciHotResetInfo,
+  PciIrqIndex,
+  PciRegionIndex,
+  type PrecopyInfo,
+  PrecopyInfoFlag,
+  pciDependentDevice,
+  pciHotReset,
+  pciHotResetInfo,
+  precopyInfo,
+  type RegionInfo,
+  RegionInfoCap,
+  RegionInfoFlag,
+  type RegionSparseMmapArea,
+  RegionSubtype,
+  RegionType,
+  Request,
+  regionDmaRange,
+  regionGfxEdid,
+  regionInfo,
+  regionInfoCapNvlink2Lnkspd,
+  regionInfoCapNvlink2Ssatgt,
+  regionInfoCapSparseMmap,
+  regionInfoCapType,
+  regionSparseMmapArea,
+  SpaprInfoFlag,
+  VFIO_API_VERSION,
+  VFIO_BASE,
+  VFIO_TYPE,
+} from './uapi/vfio.js';
+// linux/vfio_zdev.h
+export {
+  DeviceInfoZpciFlag,
+  deviceInfoCapZpciBase,
+  deviceInfoCapZpciGroup,
+  deviceInfoCapZpciPfip,
+  deviceInfoCapZpciUtil,
+} from './uapi/zdev.js';
+export { copyArgsz, userString } from './user-args.js';
+// VFIO on a host
+export { Vfio, type VfioOptions } from './vfio.js';

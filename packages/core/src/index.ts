@@ -1,9 +1,15 @@
+/* Public names of @vfio/core, by room. A room begins with a comment and an empty line, which keeps the rooms apart. */
+
 // Errors
 
-// Groups, containers and their files
-export { Container } from './container.js';
-export { ContainerFile } from './container-file.js';
+export { isVfioError, VfioError } from './errors.js';
+
+// VFIO on a host
+
+export { Vfio, type VfioOptions } from './vfio.js';
+
 // Devices and their life
+
 export {
   type DeviceState,
   type IovaRange,
@@ -12,18 +18,7 @@ export {
   type RuntimePm,
   VfioDevice,
 } from './device.js';
-export { DeviceFile } from './device-file.js';
 export { assignDeviceSet, DeviceSet, type SetId } from './device-set.js';
-export { isVfioError, VfioError } from './errors.js';
-// Requests
-export { FeatureCall, type FeatureOps } from './feature.js';
-export { Group } from './group.js';
-export { GroupFile } from './group-file.js';
-export { InfoCap, type InfoFields, writeInfo } from './info-cap.js';
-export type { DmaUnmapListener, GroupType, IommuBackend, IommuDriver, PinnedPage } from './iommu-driver.js';
-export { IovaBitmap, type IovaBitmapOptions } from './iova-bitmap.js';
-export { combineIovaRanges } from './iova-ranges.js';
-export { setIrqsValidateAndPrepare } from './irqs.js';
 export {
   allocDevice,
   freeDevice,
@@ -33,25 +28,6 @@ export {
   putDevice,
   uninitGroupDev,
 } from './lifecycle.js';
-// Migration and DMA logging
-export {
-  checkPrecopyIoctl,
-  type MigratableDevice,
-  type MigStateName,
-  migGetNextState,
-  migStateName,
-} from './migration.js';
-// Memory of the user
-export { dmaRw, maxPinnedPages, pinPages, unpinPages } from './pages.js';
-// Driver packages
-export type {
-  DriverPackage,
-  ExerciseDevice,
-  ExerciseStep,
-  ExerciseTarget,
-  JsonSchema,
-  MachineContext,
-} from './plugin.js';
 export {
   devicePut,
   deviceTryGet,
@@ -61,82 +37,52 @@ export {
   tryGetRegistration,
   unregisterGroupDev,
 } from './registration.js';
-// linux/iommufd.h
+
+// Groups, containers and their files
+
+export { Container } from './container.js';
+export { ContainerFile } from './container-file.js';
+export { DeviceFile } from './device-file.js';
+export { Group } from './group.js';
+export { GroupFile } from './group-file.js';
+
+// Requests
+
+export { FeatureCall, type FeatureOps } from './feature.js';
+export { InfoCap, type InfoFields, writeInfo } from './info-cap.js';
+export { setIrqsValidateAndPrepare } from './irqs.js';
+export { copyArgsz, userString } from './user-args.js';
+
+// Migration and DMA logging
+
+export { IovaBitmap, type IovaBitmapOptions } from './iova-bitmap.js';
+export { combineIovaRanges } from './iova-ranges.js';
 export {
-  IommuHwCap,
-  type IommuHwInfo,
-  IommuHwInfoFlag,
-  IommuHwInfoType,
-  type IommuHwptAlloc,
-  IommuHwptAllocFlag,
-  IommuHwptDataType,
-  IommuHwptDirtyTrackingFlag,
-  IommuHwptGetDirtyBitmapFlag,
-  type IommuIoasAlloc,
-  type IommuIoasAllowIovas,
-  type IommuIoasCopy,
-  type IommuIoasIovaRanges,
-  type IommuIoasMap,
-  IommuIoasMapFlag,
-  type IommuIoasUnmap,
-  type IommuIovaRange,
-  type IommuOption,
-  IommuOptionId,
-  IommuOptionOp,
-  type IommuVfioIoas,
-  IommuVfioIoasOp,
-  iommuDestroy,
-  iommuHwInfo,
-  iommuHwptAlloc,
-  iommuHwptGetDirtyBitmap,
-  iommuHwptSetDirtyTracking,
-  iommuIoasAlloc,
-  iommuIoasAllowIovas,
-  iommuIoasChangeProcess,
-  iommuIoasCopy,
-  iommuIoasIovaRanges,
-  iommuIoasMap,
-  iommuIoasMapFile,
-  iommuIoasUnmap,
-  iommuIovaRange,
-  iommuOption,
-  iommuVfioIoas,
-} from './uapi/iommufd.js';
-export {
-  IommufdPageResponse,
-  IommuHwInfoVtdFlag,
-  IommuHwptInvalidateDataType,
-  IommuHwQueueType,
-  IommuPgfaultFlag,
-  IommuPgfaultPerm,
-  IommuVeventqFlag,
-  IommuVeventqType,
-  IommuViommuType,
-  IommuVtdInvFlag,
-  IommuVtdS1Flag,
-  iommuFaultAlloc,
-  iommufdVeventHeader,
-  iommuHwInfoAmd,
-  iommuHwInfoArmSmmuv3,
-  iommuHwInfoTegra241Cmdqv,
-  iommuHwInfoVtd,
-  iommuHwptAmdGuest,
-  iommuHwptArmSmmuv3,
-  iommuHwptInvalidate,
-  iommuHwptPageResponse,
-  iommuHwptPgfault,
-  iommuHwptVtdS1,
-  iommuHwptVtdS1Invalidate,
-  iommuHwQueueAlloc,
-  iommuVdeviceAlloc,
-  iommuVeventArmSmmuv3,
-  iommuVeventqAlloc,
-  iommuVeventTegra241Cmdqv,
-  iommuViommuAlloc,
-  iommuViommuArmSmmuv3Invalidate,
-  iommuViommuTegra241Cmdqv,
-} from './uapi/iommufd-viommu.js';
+  checkPrecopyIoctl,
+  type MigratableDevice,
+  type MigStateName,
+  migGetNextState,
+  migStateName,
+} from './migration.js';
+
+// Memory of the user
+
+export type { DmaUnmapListener, GroupType, IommuBackend, IommuDriver, PinnedPage } from './iommu-driver.js';
+export { dmaRw, maxPinnedPages, pinPages, unpinPages } from './pages.js';
+
+// Driver packages
+
+export type {
+  DriverPackage,
+  ExerciseDevice,
+  ExerciseStep,
+  ExerciseTarget,
+  JsonSchema,
+  MachineContext,
+} from './plugin.js';
+
 // Layouts of the uAPI: how to declare one
+
 export {
   alias,
   bytes,
@@ -158,7 +104,9 @@ export {
   u64,
   type ValueOf,
 } from './uapi/struct.js';
-// linux/vfio.h
+
+// linux/vfio.h and linux/vfio_zdev.h
+
 export {
   AP_NUM_IRQS,
   ApIrqIndex,
@@ -288,7 +236,6 @@ export {
   VFIO_BASE,
   VFIO_TYPE,
 } from './uapi/vfio.js';
-// linux/vfio_zdev.h
 export {
   DeviceInfoZpciFlag,
   deviceInfoCapZpciBase,
@@ -296,6 +243,80 @@ export {
   deviceInfoCapZpciPfip,
   deviceInfoCapZpciUtil,
 } from './uapi/zdev.js';
-export { copyArgsz, userString } from './user-args.js';
-// VFIO on a host
-export { Vfio, type VfioOptions } from './vfio.js';
+
+// linux/iommufd.h
+
+export {
+  IommuHwCap,
+  type IommuHwInfo,
+  IommuHwInfoFlag,
+  IommuHwInfoType,
+  type IommuHwptAlloc,
+  IommuHwptAllocFlag,
+  IommuHwptDataType,
+  IommuHwptDirtyTrackingFlag,
+  IommuHwptGetDirtyBitmapFlag,
+  type IommuIoasAlloc,
+  type IommuIoasAllowIovas,
+  type IommuIoasCopy,
+  type IommuIoasIovaRanges,
+  type IommuIoasMap,
+  IommuIoasMapFlag,
+  type IommuIoasUnmap,
+  type IommuIovaRange,
+  type IommuOption,
+  IommuOptionId,
+  IommuOptionOp,
+  type IommuVfioIoas,
+  IommuVfioIoasOp,
+  iommuDestroy,
+  iommuHwInfo,
+  iommuHwptAlloc,
+  iommuHwptGetDirtyBitmap,
+  iommuHwptSetDirtyTracking,
+  iommuIoasAlloc,
+  iommuIoasAllowIovas,
+  iommuIoasChangeProcess,
+  iommuIoasCopy,
+  iommuIoasIovaRanges,
+  iommuIoasMap,
+  iommuIoasMapFile,
+  iommuIoasUnmap,
+  iommuIovaRange,
+  iommuOption,
+  iommuVfioIoas,
+} from './uapi/iommufd.js';
+export {
+  IommufdPageResponse,
+  IommuHwInfoVtdFlag,
+  IommuHwptInvalidateDataType,
+  IommuHwQueueType,
+  IommuPgfaultFlag,
+  IommuPgfaultPerm,
+  IommuVeventqFlag,
+  IommuVeventqType,
+  IommuViommuType,
+  IommuVtdInvFlag,
+  IommuVtdS1Flag,
+  iommuFaultAlloc,
+  iommufdVeventHeader,
+  iommuHwInfoAmd,
+  iommuHwInfoArmSmmuv3,
+  iommuHwInfoTegra241Cmdqv,
+  iommuHwInfoVtd,
+  iommuHwptAmdGuest,
+  iommuHwptArmSmmuv3,
+  iommuHwptInvalidate,
+  iommuHwptPageResponse,
+  iommuHwptPgfault,
+  iommuHwptVtdS1,
+  iommuHwptVtdS1Invalidate,
+  iommuHwQueueAlloc,
+  iommuVdeviceAlloc,
+  iommuVeventArmSmmuv3,
+  iommuVeventqAlloc,
+  iommuVeventTegra241Cmdqv,
+  iommuViommuAlloc,
+  iommuViommuArmSmmuv3Invalidate,
+  iommuViommuTegra241Cmdqv,
+} from './uapi/iommufd-viommu.js';

@@ -37,7 +37,49 @@ export { Work, WorkQueue, type WorkQueueOptions } from './sync/workqueue.js';
 
 // Memory
 
+export {
+  AddressSpace,
+  type AnonymousMapOptions,
+  type FileMapOptions,
+  type MapOptions,
+  type PinOptions,
+} from './mm/address-space.js';
+export { InodeMapping } from './mm/inode-mapping.js';
+export { type ByteOrder, HUGE_PAGE_SIZE, PAGE_SHIFT, PAGE_SIZE, Prot, pageAlign, TASK_SIZE } from './mm/layout.js';
+export { type AccessSize, type Mapping, type PageRef, SegmentationFault } from './mm/mapping.js';
+export { type MmioWindow, PageRange, PhysicalMemory, type PhysicalMemoryOptions } from './mm/physical-memory.js';
+export { PinnedRun } from './mm/pinned-run.js';
+export { UserBuffer, userBuffer } from './mm/user-buffer.js';
+export { Vma } from './mm/vma.js';
+
 // Processes and files
+
+export {
+  CharDevices,
+  MEM_MAJOR,
+  MISC_MAJOR,
+  type MiscMinor,
+  type OpenDevice,
+  type Registration,
+} from './fs/chrdevs.js';
+export { DevNode, type DevNodeOptions, Devtmpfs } from './fs/devtmpfs.js';
+export { EventFd, EventFdFile, type EventFdOptions, type EventSource, eventfdFromFd } from './fs/eventfd.js';
+export { File, type FileOptions, IoctlCall, type MmapRequest, PathFile, type SeekKind } from './fs/file.js';
+export { type DescriptorOptions, FileTable } from './fs/file-table.js';
+export { DEFAULT_POLL, O, Poll, Seek } from './fs/flags.js';
+export type { PollRequest } from './fs/poll.js';
+export { ProcFs } from './fs/proc.js';
+export { type ShowText, TextFile, TextNode, type TextNodeOptions } from './fs/text-file.js';
+export { TmpfsDirectory, TmpfsFile, TmpfsNode } from './fs/tmpfs.js';
+export { type Resolved, type ResolveOptions, Vfs } from './fs/vfs.js';
+export { Access, type DeviceNumber, type NodeKind, permitted, type VfsNode } from './fs/vfs-node.js';
+export { type Capability, Credentials } from './process/credentials.js';
+export { type Limit, type LimitName, Limits, RLIM_INFINITY } from './process/limits.js';
+export type { FileMmapOptions } from './process/map-file.js';
+export type { DirectoryEntry, Stat } from './process/path-calls.js';
+export { type EventFdFlags, type ExitStatus, Process } from './process/process.js';
+export { ProcessTable, type ProcessTableOptions, type SpawnOptions } from './process/process-table.js';
+export type { TransferBuffer, UserRange } from './process/transfer.js';
 
 // Sysfs and the driver model
 

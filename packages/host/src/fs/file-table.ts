@@ -88,6 +88,11 @@ export class FileTable {
     return file;
   }
 
+  /** Whether a descriptor is open, O_PATH or not. */
+  has(fd: number): boolean {
+    return this.#files[fd] !== undefined;
+  }
+
   /** As `get`, with undefined for what `get` refuses. */
   getOrUndefined(fd: number): File | undefined {
     const file = this.#files[fd];

@@ -1,0 +1,144 @@
+/*
+ * /dev: nodes that the kernel makes for devices, with the directories above them. Everybody may change their mode
+ * and owner as far as permissions go; the kernel takes them away when the device goes.
+ */
+import { SystemError } from '../errors.js';
+import type { UserBuffer } from '../mm/user-buffer.js';
+import type { Process } from '../process/process.js';
+import type { Seams } from '../seams.js';
+import { type CharDevices, MEM_MAJOR, type OpenDevice } from './chrdevs.js';
+import { File } from './file.js';
+import { TmpfsDirectory, TmpfsNode } from './tmpfs.js';
+import type { DeviceNumber, VfsNode } from './vfs-node.js';
+
+const ROOT = '/dev';
+
+/** A device node to be made. */
+export interface DevNodeOptions {
+  /** Below /dev: `vfio/2`. */
+  readonly path: string;
+  /** Permission bits; `0o600` unless given. */
+  readonly mode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly major: number;
+  readonly minor: number;
+  /** Opens the device; without it, what {@link CharDevices.add} says of the numbers. */
+  readonly open?: OpenDevice;
+}
+
+/** A node of /dev. */
+export class DevNode extends TmpfsNode {
+  override readonly kind = 'char';
+  readonly rdev: DeviceNumber;
+  /** Absolute: `/dev/vfio/2`. */
+  readonly path: string;
+  readonly #open: OpenDevice;
+  readonly #unlink: () => void;
+  #removed = false;
+
+  constructor(options: DevNodeOptions, open: OpenDevice, unlink: () => void) {
+    super(options.mode ?? 0o600, options.uid, options.gid);
+    this.rdev = { major: options.major, minor: options.minor };
+    this.path = `${ROOT}/${options.path}`;
+    this.#open = open;
+    this.#unlink = unlink;
+  }
+
+  /** Opens the device. Who still holds the node after it was removed (through O_PATH) gets ENXIO. */
+  open(process: Process, flags: number): File | Promise<File> {
+    if (this.#removed) throw new SystemError('ENXIO', 'the device is gone');
+    return this.#open(process, flags);
+  }
+
+  /** Takes the node away, and directories that are empty then. What is open stays open. */
+  remove(): void {
+    if (this.#removed) return;
+    this.#removed = true;
+    this.#unlink();
+  }
+}
+
+/** A directory that the kernel made, and takes away when nothing is left in it. */
+class DevDirectory extends TmpfsDirectory {}
+
+/** The file system at /dev. */
+export class Devtmpfs {
+  readonly root = new TmpfsDirectory(ROOT);
+  readonly #seams: Seams;
+  readonly #chrdevs: CharDevices;
+
+  constructor(seams: Seams, chrdevs: CharDevices) {
+    this.#seams = seams;
+    this.#chrdevs = chrdevs;
+    this.add({ path: 'null', mode: 0o666, major: MEM_MAJOR, minor: 3, open: (_process, flags) => new NullFile(flags) });
+  }
+
+  /**
+   * Makes a node, with the directories above it.
+   *
+   * @throws EEXIST - there is one of that path
+   * @throws ENOTDIR - a name on the way is no directory
+   * @source drivers/base/devtmpfs.c handle_create()
+   */
+  add(options: DevNodeOptions): DevNode {
+    this.#seams.faults.check(`devtmpfs_create_node:${options.path}`);
+    const names = options.path.split('/');
+    const name = names.pop() ?? '';
+    const directories = this.#makeDirectories(names);
+    const directory = directories.at(-1) ?? this.root;
+    const rdev = { major: options.major, minor: options.minor };
+    const open = options.open ?? ((process, flags) => this.#chrdevs.open(process, rdev, flags));
+    try {
+      return directory.add(
+        name,
+        new DevNode(options, open, () => {
+          directory.remove(name);
+          this.#removeEmpty(names, directories);
+        }),
+      );
+    } catch (error) {
+      this.#removeEmpty(names, directories);
+      throw error;
+    }
+  }
+
+  #makeDirectories(names: readonly string[]): TmpfsDirectory[] {
+    const made: TmpfsDirectory[] = [];
+    for (const name of names) {
+      const above = made.at(-1) ?? this.root;
+      const found: VfsNode = above.lookup(name) ?? above.add(name, new DevDirectory(above.pathOf(name)));
+      if (!(found instanceof TmpfsDirectory)) throw new SystemError('ENOTDIR', `${above.pathOf(name)} is no directory`);
+      made.push(found);
+    }
+    return made;
+  }
+
+  #removeEmpty(names: readonly string[], directories: readonly TmpfsDirectory[]): void {
+    for (let depth = names.length - 1; depth >= 0; depth--) {
+      const directory = directories[depth];
+      if (!(directory instanceof DevDirectory) || directory.list().length > 0) return;
+      (directories[depth - 1] ?? this.root).remove(names[depth] ?? '');
+    }
+  }
+}
+
+/** /dev/null: nothing to read, and whatever is written is gone. */
+class NullFile extends File {
+  constructor(flags: number) {
+    super({ flags, label: `${ROOT}/null`, seek: 'normal' });
+  }
+
+  override read(): number {
+    return 0;
+  }
+
+  override write(buffer: UserBuffer): number {
+    return buffer.length;
+  }
+
+  override llseek(): number {
+    this.position = 0;
+    return 0;
+  }
+}

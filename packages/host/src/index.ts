@@ -83,7 +83,35 @@ export type { TransferBuffer, UserRange } from './process/transfer.js';
 
 // Sysfs and the driver model
 
+export { Bus, type BusEvent, type BusOptions } from './drivers/bus.js';
+export { DeviceClass, type DeviceClassOptions, type DeviceNodeName } from './drivers/class.js';
+export type { DeviceNodes, DriverCoreHost } from './drivers/core-host.js';
+export { Device, type DeviceOptions } from './drivers/device.js';
+export { DeviceCore, type DeviceCoreOptions } from './drivers/device-core.js';
+export { Driver, type DriverOptions } from './drivers/driver.js';
+export { DriverData } from './drivers/driver-data.js';
+export { matchDriverOverride, setDriverOverride } from './drivers/driver-override.js';
+export { type Uevent, type UeventAction, UeventEnv, Uevents, ueventActions } from './drivers/uevents.js';
+export type { Attribute, AttributeGroup, BinAttribute } from './sysfs/attribute.js';
+export { SysfsDir, type SysfsNode } from './sysfs/dir.js';
+export { SysfsFile } from './sysfs/file.js';
+export { SysfsLink } from './sysfs/link.js';
+export {
+  cString,
+  kstrtobool,
+  kstrtoint,
+  kstrtoll,
+  kstrtouint,
+  kstrtoull,
+  sysfsStreq,
+} from './sysfs/parse.js';
+export { Sysfs } from './sysfs/sysfs.js';
+
 // Modules
+
+export { Module, type ModuleContext, type ModuleSpec, type ModuleState } from './modules/module.js';
+export { Modules, type ModulesHost } from './modules/modules.js';
+export { Param, type ParamSpec, type ParamTypes, type ParamValue } from './modules/params.js';
 
 // IOMMU and interrupts
 

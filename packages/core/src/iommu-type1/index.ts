@@ -18,6 +18,7 @@ export interface Type1Home {
 
 const moduleName = 'vfio_iommu_type1';
 const moduleVersion = '0.2';
+const defaultDmaEntryLimit = 65535;
 
 /** As the module shows them, read anew each time: changing a file has effect at once where the kernel looks again. */
 class ModuleParameters implements Type1Parameters {
@@ -28,15 +29,15 @@ class ModuleParameters implements Type1Parameters {
   }
 
   get allowUnsafeInterrupts(): boolean {
-    return this.#module.param('allow_unsafe_interrupts') === true;
+    return this.#module.paramOf('allow_unsafe_interrupts', 'bool');
   }
 
   get disableHugepages(): boolean {
-    return this.#module.param('disable_hugepages') === true;
+    return this.#module.paramOf('disable_hugepages', 'bool');
   }
 
   get dmaEntryLimit(): number {
-    return Number(this.#module.param('dma_entry_limit'));
+    return this.#module.paramOf('dma_entry_limit', 'uint');
   }
 }
 
@@ -68,19 +69,23 @@ export function createType1Driver({ host }: Pick<Type1Home, 'host'>, module: Mod
  * @source drivers/vfio/vfio_iommu_type1.c vfio_iommu_type1_init()
  */
 export function type1Module(vfio: Type1Home): ModuleSpec {
+  let driver: IommuDriver | undefined;
   return {
     name: moduleName,
     version: moduleVersion,
     depends: ['vfio'],
     parameters: {
-      allow_unsafe_interrupts: { type: 'bool', default: 'N', mode: 0o644 },
-      disable_hugepages: { type: 'bool', default: 'N', mode: 0o644 },
-      dma_entry_limit: { type: 'uint', default: '65535', mode: 0o644 },
+      allow_unsafe_interrupts: { type: 'bool', default: false, mode: 0o644 },
+      disable_hugepages: { type: 'bool', default: false, mode: 0o644 },
+      dma_entry_limit: { type: 'uint', default: defaultDmaEntryLimit, mode: 0o644 },
     },
-    async init(context) {
-      const driver = createType1Driver(vfio, context.module);
+    async init({ module }) {
+      driver = createType1Driver(vfio, module);
       await vfio.registerIommuDriver(driver);
-      context.undo.add(() => vfio.unregisterIommuDriver(driver));
+    },
+    async exit() {
+      if (driver) await vfio.unregisterIommuDriver(driver);
+      driver = undefined;
     },
   };
 }

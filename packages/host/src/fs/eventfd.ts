@@ -3,7 +3,6 @@
  * hold it directly, and it outlives the file. A driver that waits on it learns of the last close as a hang-up.
  */
 import { KernelBug, SystemError } from '../errors.js';
-import type { ByteOrder } from '../mm/layout.js';
 import type { UserBuffer } from '../mm/user-buffer.js';
 import type { Process } from '../process/process.js';
 import type { Seams } from '../seams.js';
@@ -120,25 +119,21 @@ export class EventFd implements EventSource {
 export class EventFdFile extends File {
   readonly event: EventFd;
   readonly #id: number;
-  readonly #order: ByteOrder;
-  readonly #signal: AbortSignal;
   readonly #seams: Seams;
   readonly #readers = new WaitQueue();
   readonly #writers = new WaitQueue();
 
   /**
-   * @param process - who makes it: its byte order is that of the counter in reads and writes
-   * @param id - shown in fdinfo
+   * @param event - of which the file takes over the caller's reference
+   * @param options - `id` is shown in fdinfo
    */
-  constructor(seams: Seams, process: Process, event: EventFd, options: { nonblock: boolean; id: number }) {
+  constructor(seams: Seams, event: EventFd, options: { nonblock: boolean; id: number }) {
     super({ flags: O.RDWR | (options.nonblock ? O.NONBLOCK : 0), label: 'anon_inode:[eventfd]', seek: 'noop' });
     this.event = event;
     this.#id = options.id;
     this.#seams = seams;
-    this.#order = process.byteOrder;
-    this.#signal = process.signal;
-    event.onSignal(() => void this.#readers.wakeFirst());
-    event.onDrain(() => void this.#writers.wakeFirst());
+    event.onSignal(() => this.#readers.wakeAll());
+    event.onDrain(() => this.#writers.wakeAll());
   }
 
   override read(buffer: UserBuffer): number | Promise<number> {
@@ -153,11 +148,11 @@ export class EventFdFile extends File {
   override write(buffer: UserBuffer): number | Promise<number> {
     if (buffer.length !== 8) throw new SystemError('EINVAL', `${buffer.length} bytes are not a counter`);
     if (buffer.bytes.length < 8) throw new SystemError('EFAULT', 'the counter is not accessible');
-    const value = view(buffer.bytes).getBigUint64(0, this.#order === 'little');
+    const value = view(buffer.bytes).getBigUint64(0, littleEndian(buffer));
     if (value === MAX_COUNT) throw new SystemError('EINVAL', 'no counter can hold 2^64-1');
     if (this.event.tryAdd(value)) return 8;
     if (this.nonblock) throw new SystemError('EAGAIN', `adding ${value} to ${this.event.count} would overflow`);
-    return this.#writeLater(value);
+    return this.#writeLater(buffer, value);
   }
 
   override poll(): number {
@@ -191,13 +186,13 @@ export class EventFdFile extends File {
 
   async #readLater(buffer: UserBuffer): Promise<number> {
     await this.#turn();
-    while (!this.event.readable) await this.#readers.wait(undefined, 'an eventfd', this.#signal);
+    while (!this.event.readable) await this.#readers.wait(undefined, 'an eventfd', buffer.process?.signal);
     return this.#take(buffer);
   }
 
-  async #writeLater(value: bigint): Promise<number> {
+  async #writeLater(buffer: UserBuffer, value: bigint): Promise<number> {
     await this.#turn();
-    while (!this.event.tryAdd(value)) await this.#writers.wait(undefined, 'an eventfd', this.#signal);
+    while (!this.event.tryAdd(value)) await this.#writers.wait(undefined, 'an eventfd', buffer.process?.signal);
     return 8;
   }
 
@@ -209,7 +204,7 @@ export class EventFdFile extends File {
   #take(buffer: UserBuffer): number {
     const value = this.event.consume();
     if (buffer.bytes.length < 8) throw new SystemError('EFAULT', 'the buffer is not accessible');
-    view(buffer.bytes).setBigUint64(0, value, this.#order === 'little');
+    view(buffer.bytes).setBigUint64(0, value, littleEndian(buffer));
     return 8;
   }
 }
@@ -229,6 +224,10 @@ export function eventfdFromFd(process: Process, fd: number): EventFd {
 
 function view(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, 8);
+}
+
+function littleEndian({ process }: UserBuffer): boolean {
+  return process?.byteOrder !== 'big';
 }
 
 function subscribe(to: Set<() => void>, fn: () => void): Disposable {

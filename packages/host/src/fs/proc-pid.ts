@@ -28,7 +28,7 @@ export class ProcessDirectory implements VfsNode {
       text('limits', () => limitsText(process)),
       text('maps', () => mapsText(process)),
       ['comm', new CommNode(process)],
-      ['fd', new DescriptorDirectory(process, 0o500, (fd, file) => new DescriptorLink(process, fd, file))],
+      ['fd', new DescriptorDirectory(process, 0o500, (_fd, file) => new DescriptorLink(process, file))],
       ['fdinfo', new DescriptorDirectory(process, 0o555, (fd, file) => descriptorInfo(process, fd, file))],
     ]);
   }
@@ -107,7 +107,7 @@ class DescriptorLink implements VfsNode {
   readonly gid: number;
   readonly #file: File;
 
-  constructor(process: Process, _fd: number, file: File) {
+  constructor(process: Process, file: File) {
     this.#file = file;
     this.mode = (file.readable ? 0o500 : 0) | (file.writable ? 0o300 : 0);
     this.uid = process.credentials.uid;

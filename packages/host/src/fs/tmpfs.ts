@@ -6,7 +6,6 @@ import { SystemError } from '../errors.js';
 import type { UserBuffer } from '../mm/user-buffer.js';
 import type { Process } from '../process/process.js';
 import { File } from './file.js';
-import { O } from './flags.js';
 import type { NodeKind, VfsNode } from './vfs-node.js';
 
 /** Largest file. */
@@ -160,9 +159,7 @@ class OpenTmpfsFile extends File {
 
   override write(buffer: UserBuffer, position: number): number {
     if (buffer.bytes.length === 0 && buffer.length > 0) throw new SystemError('EFAULT', 'the bytes are not accessible');
-    const append = (this.flags & O.APPEND) !== 0;
-    if (append) this.position = this.#file.size;
-    this.#file.put(buffer.bytes, append ? this.#file.size : position);
+    this.#file.put(buffer.bytes, position);
     return buffer.bytes.length;
   }
 

@@ -121,7 +121,13 @@ export class Vfs {
     const pathOnly = (flags & O.PATH) !== 0;
     const create = !pathOnly && (flags & O.CREAT) !== 0;
     const exclusive = create && (flags & O.EXCL) !== 0;
-    const walked = this.#walk(process, path, (flags & O.NOFOLLOW) === 0 && !exclusive);
+    if (create && (flags & O.DIRECTORY) !== 0) throw new SystemError('EINVAL', 'O_CREAT makes no directory');
+    const walked = this.#walk(
+      process,
+      create ? path.replace(/(?<=.)\/+$/, '') : path,
+      (flags & O.NOFOLLOW) === 0 && !exclusive,
+    );
+    if (create && path.endsWith('/')) throw new SystemError('EISDIR', 'a path that ends in a slash');
     if (walked.missing !== undefined) {
       if (!create) throw new SystemError('ENOENT', `there is no ${walked.missing}`);
       const made = createIn(process, last(walked.steps).node, walked.missing, mode);
@@ -171,8 +177,6 @@ export class Vfs {
       const rest = names.some((part) => part !== '');
       if (found === undefined) {
         if (rest) throw new SystemError('ENOENT', `there is no ${join(pathOf(steps), name)}`);
-        // A new file cannot be made through a name with a slash after it.
-        if (names.length > 0) throw new SystemError('ENOENT', `there is no ${join(pathOf(steps), name)}`);
         return { steps, missing: name };
       }
       const node = this.#mounts.get(found) ?? found;
@@ -203,7 +207,7 @@ async function openNode(process: Process, node: VfsNode, path: string, flags: nu
 function createIn(process: Process, directory: VfsNode, name: string, mode: number): VfsNode {
   if (directory.create === undefined) throw new SystemError('EACCES', 'files cannot be made here');
   if (!permitted(process, directory, Access.WRITE | Access.EXEC)) throw denied(directory);
-  return directory.create(name, mode, process);
+  return directory.create(name, mode & ~process.umask, process);
 }
 
 function denied(node: VfsNode): SystemError {

@@ -4,10 +4,12 @@
  */
 import { SystemError } from '../errors.js';
 import type { File } from '../fs/file.js';
+import type { Process } from '../process/process.js';
 import type { Seams } from '../seams.js';
-import { EPHEMERAL_BASE, EphemeralArguments } from './ephemeral.js';
+import { EphemeralArguments } from './ephemeral.js';
 import {
   type ByteOrder,
+  EPHEMERAL_BASE,
   HUGE_PAGE_SIZE,
   MMAP_MIN_ADDR,
   PAGE_SIZE,
@@ -238,23 +240,24 @@ export class AddressSpace {
    * Makes a buffer over a range, in place where it is contiguous.
    *
    * @param access - what will be done to the process's memory: a read syscall writes to it
+   * @param process - who makes the call
    * @throws EFAULT - the range leaves user space; one that is not mapped makes a shorter buffer
    */
-  userBuffer(addr: bigint, length: number, access: 'read' | 'write'): UserBuffer {
+  userBuffer(addr: bigint, length: number, access: 'read' | 'write', process?: Process): UserBuffer {
     const start = accessRange(addr, length);
     const write = access === 'write';
-    if (length === 0) return new UserBuffer(0, new Uint8Array(0));
+    if (length === 0) return new UserBuffer(0, new Uint8Array(0), process);
     const first = this.#reach(start, length, write);
-    if (first === undefined) return new UserBuffer(length, new Uint8Array(0));
+    if (first === undefined) return new UserBuffer(length, new Uint8Array(0), process);
     if (!(first instanceof Vma) && (first.length === length || !this.#accessible(start + first.length, write))) {
-      return new UserBuffer(length, first);
+      return new UserBuffer(length, first, process);
     }
     const copy = new Uint8Array(this.#prefix(start, length, write));
     if (!write) {
       copy.set(this.copyFrom(addr, copy.length));
-      return new UserBuffer(length, copy);
+      return new UserBuffer(length, copy, process);
     }
-    return new UserBuffer(length, copy, (filled) => this.copyTo(addr, filled));
+    return new UserBuffer(length, copy, process, (filled) => this.copyTo(addr, filled));
   }
 
   /**

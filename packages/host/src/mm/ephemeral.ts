@@ -2,10 +2,7 @@
  * Arguments given as bytes. For the duration of a call they are mapped so that they end exactly at a page that
  * cannot be accessed: reading or writing past their end is EFAULT, as with a buffer before a guard page.
  */
-import { PAGE_SIZE, pageAlign, TASK_SIZE } from './layout.js';
-
-/** Where such arguments live: the 64 GiB below the top of user space, which no other mapping gets. */
-export const EPHEMERAL_BASE = TASK_SIZE - 64 * 2 ** 30;
+import { EPHEMERAL_BASE, PAGE_SIZE, pageAlign } from './layout.js';
 
 interface Argument {
   readonly start: number;

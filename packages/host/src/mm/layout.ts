@@ -25,8 +25,11 @@ export const TASK_SIZE = 0x7fff_ffff_f000;
 /** Lowest address a process without CAP_SYS_RAWIO may map. */
 export const MMAP_MIN_ADDR = 0x1_0000;
 
-/** Where top-down placement of mappings begins; above it lie the ephemeral arguments and, in Linux, the stack. */
-export const MMAP_BASE = 0x7ff0_0000_0000;
+/** Where top-down placement of mappings begins; above it is room for a stack. */
+export const MMAP_BASE = 0x7fe0_0000_0000;
+
+/** From here to the top of user space lie arguments that were given as bytes; no other mapping gets there. */
+export const EPHEMERAL_BASE = 0x7ff0_0000_0000;
 
 /** Protection bits of a mapping, as `mmap` takes them. */
 export const Prot = { NONE: 0, READ: 1, WRITE: 2, EXEC: 4 } as const;

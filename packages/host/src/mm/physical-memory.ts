@@ -301,17 +301,23 @@ export class PhysicalMemory {
     return range;
   }
 
+  /** Finds frames; what fills a huge page starts at one, so that an IOMMU can use its large pages. */
   #takeFrames(pages: number): number {
+    const unit = pages >= HUGE_PAGE_SIZE / PAGE_SIZE ? HUGE_PAGE_SIZE / PAGE_SIZE : 1;
     for (const [base, count] of this.#free.entries()) {
-      if (count < pages) continue;
+      const start = Math.ceil(base / unit) * unit;
+      const after = base + count - (start + pages);
+      if (after < 0) continue;
       this.#free.delete(base);
-      if (count > pages) this.#free.set(base + pages, count - pages);
-      return base;
+      if (start > base) this.#free.set(base, start - base);
+      if (after > 0) this.#free.set(start + pages, after);
+      return start;
     }
-    const base = this.#next;
-    if (base + pages > END_PFN) throw new SystemError('ENOMEM', `no ${pages} consecutive frames`);
-    this.#next = base + pages;
-    return base;
+    const start = Math.ceil(this.#next / unit) * unit;
+    if (start + pages > END_PFN) throw new SystemError('ENOMEM', `no ${pages} consecutive frames`);
+    if (start > this.#next) this.#free.set(this.#next, start - this.#next);
+    this.#next = start + pages;
+    return start;
   }
 
   #walk(

@@ -67,12 +67,17 @@ export class FilePages {
   fork(): FilePages {
     const child = new FilePages(this.#memory, this.file, this.mapping, this.fileOffset, this.#copyOnWrite);
     child.#lost.push(...this.#lost);
-    for (const [index, entry] of this.#entries) {
-      if (entry.page !== undefined && entry.writable && this.#copyOnWrite) child.#copy(index, entry.page);
-      else {
-        entry.page?.range.get();
-        child.#entries.set(index, entry);
+    try {
+      for (const [index, entry] of this.#entries) {
+        if (entry.page !== undefined && entry.writable && this.#copyOnWrite) child.#copy(index, entry.page);
+        else {
+          entry.page?.range.get();
+          child.#entries.set(index, entry);
+        }
       }
+    } catch (error) {
+      child.drop(0, Number.POSITIVE_INFINITY);
+      throw error;
     }
     return child;
   }

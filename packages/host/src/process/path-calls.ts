@@ -1,5 +1,5 @@
 /* System calls on paths, other than open. */
-import { SystemError } from '../errors.js';
+import { isSystemError, SystemError } from '../errors.js';
 import type { File } from '../fs/file.js';
 import { O } from '../fs/flags.js';
 import { Access, type DeviceNumber, type NodeKind, permitted, type VfsNode } from '../fs/vfs-node.js';
@@ -84,14 +84,14 @@ const CHUNK = 65536;
 
 /** Opens, reads to the end, closes. */
 export async function readWhole(process: Process, path: string): Promise<string> {
-  const file = await process.vfs.open(process, path, O.RDONLY);
+  const file = await opened(process, path, O.RDONLY);
   try {
     const decoder = new TextDecoder();
     const chunk = new Uint8Array(CHUNK);
     let text = '';
     for (let position = 0; ; ) {
       if (file.read === undefined) throw new SystemError('EINVAL', 'cannot be read');
-      const count = await file.read(userBuffer(chunk), position);
+      const count = await file.read(userBuffer(chunk, process), position);
       if (count === 0) return text + decoder.decode();
       text += decoder.decode(chunk.subarray(0, count), { stream: true });
       position += count;
@@ -101,12 +101,21 @@ export async function readWhole(process: Process, path: string): Promise<string>
   }
 }
 
+/** Opens a file; a failure says that it was here. */
+async function opened(process: Process, path: string, flags: number): Promise<File> {
+  try {
+    return await process.vfs.open(process, path, flags);
+  } catch (error) {
+    throw isSystemError(error) ? error.inSyscall('open', path) : error;
+  }
+}
+
 /** Opens, writes once, closes; the number of bytes taken. */
 export async function writeOnce(process: Process, path: string, text: string): Promise<number> {
-  const file = await process.vfs.open(process, path, O.WRONLY);
+  const file = await opened(process, path, O.WRONLY);
   try {
     if (file.write === undefined) throw new SystemError('EINVAL', 'cannot be written');
-    return await file.write(userBuffer(new TextEncoder().encode(text)), 0);
+    return await file.write(userBuffer(new TextEncoder().encode(text), process), 0);
   } finally {
     await file.put();
   }

@@ -48,7 +48,7 @@ export class ProcessTable {
   /** Makes a process that has nothing open and nothing mapped. */
   spawn(options: SpawnOptions = {}): Process {
     this.host.faults.check('copy_process:task', 'EAGAIN');
-    const { comm = 'init', uid = 0, gid = uid, groups = [] } = options;
+    const { comm = 'program', uid = 0, gid = uid, groups = [] } = options;
     return this.#insert({
       comm,
       parent: this.#processes.get(1),

@@ -67,6 +67,8 @@ export class Process {
   readonly files: FileTable;
   /** The name space that paths are looked up in. */
   readonly vfs: Vfs;
+  /** Permission bits that a file it makes does not get. */
+  umask = 0o022;
   readonly #table: ProcessTable;
   readonly #killed = new AbortController();
   readonly #underWay = new Set<Promise<unknown>>();
@@ -149,7 +151,7 @@ export class Process {
    *   any access past their end is EFAULT
    */
   ioctl(fd: number, request: number, arg: bigint | number | Uint8Array = 0n): Promise<number> {
-    return this.#call('ioctl', fd, () =>
+    return this.#call('ioctl', fd, async () =>
       arg instanceof Uint8Array
         ? this.mm.withBytes(arg, (addr) => descriptorIoctl(this, fd, request, addr))
         : descriptorIoctl(this, fd, request, BigInt(arg)),
@@ -234,7 +236,7 @@ export class Process {
       const fd = this.files.reserve();
       const event = new EventFd(this.host, initial, flags);
       const options = { nonblock: flags.nonblock === true, id: this.#table.nextEventfdId() };
-      this.files.install(fd, new EventFdFile(this.host, this, event, options), flags);
+      this.files.install(fd, new EventFdFile(this.host, event, options), flags);
       return fd;
     });
   }
@@ -361,6 +363,7 @@ export class Process {
     write: boolean,
   ): number | Promise<number> {
     try {
+      if (this.signal.aborted) throw hasExited(this);
       const { lockdep } = this.host;
       const result = lockdep.enabled
         ? lockdep.run<number | Promise<number>>(this.#task, () => transfer(this, fd, buffer, offset, write))
@@ -372,15 +375,15 @@ export class Process {
   }
 
   /** A call that may wait. */
-  #call<T>(syscall: string, subject: string | number | undefined, fn: () => Promise<T>): Promise<T> {
-    if (this.#exiting !== undefined) return Promise.reject(inCall(hasExited(this), syscall, subject));
+  async #call<T>(syscall: string, subject: string | number | undefined, fn: () => Promise<T>): Promise<T> {
+    if (this.signal.aborted) throw inCall(hasExited(this), syscall, subject);
     return this.#track(syscall, subject, this.host.lockdep.run(this.#task, fn));
   }
 
   /** A call that answers at once. */
   #callNow<T>(syscall: string, subject: string | number | undefined, fn: () => T): T {
     try {
-      if (this.#exiting !== undefined) throw hasExited(this);
+      if (this.signal.aborted) throw hasExited(this);
       return this.host.lockdep.run(this.#task, fn);
     } catch (error) {
       throw inCall(error, syscall, subject);

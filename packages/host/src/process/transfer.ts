@@ -4,7 +4,7 @@
  */
 import { SystemError } from '../errors.js';
 import type { File } from '../fs/file.js';
-import { MAX_RW_COUNT } from '../fs/flags.js';
+import { MAX_RW_COUNT, O } from '../fs/flags.js';
 import { UserBuffer } from '../mm/user-buffer.js';
 import type { Process } from './process.js';
 
@@ -43,51 +43,46 @@ export function transfer(
   }
   const operation = write ? file.write : file.read;
   if (operation === undefined) throw new SystemError('EINVAL', `${file.label} cannot be ${write ? 'written' : 'read'}`);
-  const position = offset === undefined ? file.position : Number(offset);
+  const append = write && (file.flags & O.APPEND) !== 0 && file.size !== undefined;
+  const position = append ? (file.size?.() ?? 0) : offset === undefined ? file.position : Number(offset);
   const buffer = bufferOf(process, into, write);
   if (position + buffer.length >= MAX_POSITION) throw new SystemError('EINVAL', 'the range ends beyond 2^63');
   const result = operation.call(file, buffer, position);
   if (typeof result === 'number') {
-    finish(file, buffer, offset, write, result);
+    if (result > 0) finish(file, buffer, position, offset === undefined, write, result);
     return result;
   }
-  return finishLater(file.get(), buffer, offset, write, result);
+  return finishLater(file.get(), buffer, position, offset === undefined, write, result);
 }
 
 function bufferOf(process: Process, into: TransferBuffer, write: boolean): UserBuffer {
   if (into instanceof Uint8Array) {
     return into.length <= MAX_RW_COUNT
-      ? new UserBuffer(into.length, into)
-      : new UserBuffer(MAX_RW_COUNT, into.subarray(0, MAX_RW_COUNT));
+      ? new UserBuffer(into.length, into, process)
+      : new UserBuffer(MAX_RW_COUNT, into.subarray(0, MAX_RW_COUNT), process);
   }
   if (into.length < 0) throw new SystemError('EINVAL', `negative length ${into.length}`);
   // The whole range has to lie in user space, even the part beyond the most that is moved at once.
   if (into.length > MAX_RW_COUNT) process.mm.checkAccess(into.addr, into.length);
-  return process.mm.userBuffer(into.addr, Math.min(into.length, MAX_RW_COUNT), write ? 'read' : 'write');
+  return process.mm.userBuffer(into.addr, Math.min(into.length, MAX_RW_COUNT), write ? 'read' : 'write', process);
 }
 
-function finish(
-  file: File,
-  buffer: UserBuffer,
-  offset: number | bigint | undefined,
-  write: boolean,
-  count: number,
-): void {
-  if (count <= 0) return;
+function finish(file: File, buffer: UserBuffer, position: number, moves: boolean, write: boolean, count: number): void {
   if (!write) buffer.commit(count);
-  if (offset === undefined && (file.seek === 'normal' || file.seek === 'none')) file.position += count;
+  if (moves && (file.seek === 'normal' || file.seek === 'none')) file.position = position + count;
 }
 
 async function finishLater(
   file: File,
   buffer: UserBuffer,
-  offset: number | bigint | undefined,
+  position: number,
+  moves: boolean,
   write: boolean,
   result: Promise<number>,
 ): Promise<number> {
   try {
     const count = await result;
-    finish(file, buffer, offset, write, count);
+    if (count > 0) finish(file, buffer, position, moves, write, count);
     return count;
   } finally {
     await file.put();

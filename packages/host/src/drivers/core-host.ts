@@ -19,7 +19,8 @@ export interface DeviceNodes {
     readonly mode: number;
     readonly major: number;
     readonly minor: number;
-    open(process: Process, flags: number): File | Promise<File>;
+    /** Absent: whoever has the numbers answers. */
+    readonly open?: (process: Process, flags: number) => File | Promise<File>;
   }): { remove(): void };
 }
 

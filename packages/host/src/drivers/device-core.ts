@@ -328,15 +328,8 @@ export class DeviceCore {
     undo.add(() => devChar.removeEntry(numbers));
     const { name, mode } = deviceNodeName(dev);
     // Differs: Linux goes on without a node when there is no memory for it.
-    const node = this.#host.devtmpfs.add({
-      path: name,
-      mode: mode ?? 0o600,
-      ...devt,
-      open: (process, flags) => {
-        if (dev.options.open) return dev.options.open(process, flags);
-        throw new SystemError('ENXIO', `no driver for ${numbers}`);
-      },
-    });
+    const { open } = dev.options;
+    const node = this.#host.devtmpfs.add({ path: name, mode: mode ?? 0o600, ...devt, ...(open ? { open } : {}) });
     deviceRecord(dev).node = node;
     undo.add(() => node.remove());
   }

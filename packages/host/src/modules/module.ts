@@ -4,6 +4,7 @@
 import { KernelBug } from '../errors.js';
 import type { SysfsDir } from '../sysfs/dir.js';
 import type { Tracked, Tracker } from '../tracker.js';
+import { Undo } from '../undo.js';
 import type { Param, ParamSpec, ParamTypes, ParamValue } from './params.js';
 
 /** What a module is made of. */
@@ -21,15 +22,17 @@ export interface ModuleSpec {
   readonly parameters?: Readonly<Record<string, ParamSpec>>;
   /** Part of the kernel: cannot be removed, and /sys/module shows its parameters only. */
   readonly builtin?: boolean;
-  /** A `SystemError` fails the load; what was done before is for it to undo. */
+  /** Starts it. A `SystemError` fails the load, after the steps in `context.undo` were taken back. */
   init(context: ModuleContext): void | Promise<void>;
-  /** Undoes `init`. */
+  /** Called before it is removed; then the steps in the `undo` of its `init` are taken back. */
   exit?(): void | Promise<void>;
 }
 
 /** What `init` is given. */
 export interface ModuleContext {
   readonly module: Module;
+  /** Steps that are taken back, last first, when `init` fails or the module is removed. */
+  readonly undo: Pick<Undo, 'add'>;
 }
 
 /** Where a module is in its life. A module that is going gives out no more references. */
@@ -46,6 +49,8 @@ export class Module {
   readonly holders = new Set<Module>();
   /** @internal moved by the registry */
   phase: ModuleState = 'coming';
+  /** @internal what takes it down */
+  readonly undo = new Undo();
   readonly #tracker: Tracker;
   readonly #references: Tracked[] = [];
 

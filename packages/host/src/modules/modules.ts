@@ -157,10 +157,11 @@ export class Modules {
       this.#hold(dependency, module);
       undo.add(() => this.#unhold(dependency, module));
     }
-    undo.add(() => {
+    undo.add(async () => {
       module.phase = 'going';
+      await module.undo[Symbol.asyncDispose]();
     });
-    await spec.init({ module });
+    await spec.init({ module, undo: module.undo });
     undo.keep();
     module.phase = 'live';
     this.#loading.delete(name);
@@ -180,6 +181,7 @@ export class Modules {
     if (module.refcount > 0) throw new SystemError('EWOULDBLOCK', `module ${name} is in use: ${module.refcount}`);
     module.phase = 'going';
     try {
+      await using _undo = module.undo;
       await module.spec.exit?.();
     } finally {
       const { sysfs } = module;

@@ -112,6 +112,7 @@ export { Sysfs } from './sysfs/sysfs.js';
 export { Module, type ModuleContext, type ModuleSpec, type ModuleState } from './modules/module.js';
 export { Modules, type ModulesHost } from './modules/modules.js';
 export { Param, type ParamSpec, type ParamTypes, type ParamValue } from './modules/params.js';
+export { undoable } from './modules/undoable.js';
 
 // IOMMU and interrupts
 
@@ -153,3 +154,4 @@ export {
 // The host
 
 export { Host, type HostOptions } from './host.js';
+export { type MiscDevice, type MiscDeviceOptions, MiscDevices, type MiscHost } from './misc.js';

@@ -52,6 +52,7 @@ export { FeatureCall, type FeatureOps } from './feature.js';
 export { InfoCap, type InfoFields, writeInfo } from './info-cap.js';
 export { setIrqsValidateAndPrepare } from './irqs.js';
 export { copyArgsz, userString } from './user-args.js';
+export { type VirqfdCallbacks, type VirqfdSlot, Virqfds } from './virqfd.js';
 
 // Migration and DMA logging
 

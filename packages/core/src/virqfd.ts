@@ -24,8 +24,13 @@ export interface VirqfdSlot {
   virqfd?: Virqfd | undefined;
 }
 
-/** One eventfd that is listened to. Source: include/linux/vfio.h `struct virqfd` */
-class Virqfd {
+/**
+ * One eventfd that is listened to.
+ *
+ * @internal
+ * @source include/linux/vfio.h `struct virqfd`
+ */
+export class Virqfd {
   readonly event: EventFd;
   /** The work item that runs the thread, in a queue of its own: flushing it waits for nobody else's. */
   readonly inject: Work;
@@ -74,8 +79,6 @@ class Virqfd {
     this.event.put();
   }
 }
-
-export type { Virqfd };
 
 /**
  * The listeners of one VFIO: their lock, and the queue in which they are ended one by one.

@@ -41,18 +41,12 @@ export interface MiscDevice {
 
 /** The misc devices of a host, and their class. */
 export class MiscDevices {
+  readonly class: DeviceClass;
   readonly #host: MiscHost;
-  readonly #class: DeviceClass;
-  readonly #nodes = new WeakMap<Device, MiscDeviceOptions>();
 
   constructor(host: MiscHost) {
     this.#host = host;
-    this.#class = new DeviceClass(host, 'misc', {
-      devnode: (dev) => {
-        const { name = dev.name, nodename = name, mode } = this.#nodes.get(dev) ?? {};
-        return mode === undefined ? { name: nodename } : { name: nodename, mode };
-      },
-    });
+    this.class = new DeviceClass(host, 'misc');
   }
 
   /**
@@ -65,14 +59,20 @@ export class MiscDevices {
    */
   async register(options: MiscDeviceOptions): Promise<MiscDevice> {
     const { chrdevs, devices } = this.#host;
-    const { name, open, parent, groups = [] } = options;
+    const { name, nodename = name, mode, open, parent, groups = [] } = options;
     await using undo = new Undo();
     const taken = chrdevs.takeMisc(name, options.minor);
     undo.add(() => taken.remove());
     const { minor } = taken;
-    const devt = { major: MISC_MAJOR, minor };
-    const device = new Device({ name, devt, class: this.#class, groups, open, ...(parent && { parent }) });
-    this.#nodes.set(device, options);
+    const device = new Device({
+      name,
+      class: this.class,
+      devt: { major: MISC_MAJOR, minor },
+      devnode: () => ({ name: nodename, ...(mode === undefined ? {} : { mode }) }),
+      groups,
+      open,
+      ...(parent && { parent }),
+    });
     devices.init(device);
     undo.add(() => device.put());
     await devices.add(device);

@@ -2,8 +2,9 @@
  * The IOMMUs of a host and the groups of its devices. A host may have none, one or several units; groups exist in any case,
  * because VFIO makes its own for devices that no hardware isolates.
  */
+import type { Bus } from '../drivers/bus.js';
 import type { Device } from '../drivers/device.js';
-import { KernelBug, SystemError } from '../errors.js';
+import { isSystemError, KernelBug, SystemError } from '../errors.js';
 import type { Seams } from '../seams.js';
 import { IdAllocator } from '../sync/ids.js';
 import type { SysfsDir } from '../sysfs/dir.js';
@@ -201,6 +202,27 @@ export class Iommu {
       this.#leaveGroup(group, device);
     }
     this.#devices.delete(device);
+  }
+
+  /**
+   * Puts every device that appears on a bus under the control of its unit, before a driver can probe it, until disposed of. A
+   * device that fails here stays without an IOMMU, as in the kernel.
+   *
+   * @param place - says how a device sits behind the hardware; undefined for one that does not
+   * @source drivers/iommu/iommu.c iommu_bus_notifier()
+   */
+  watchBus(bus: Bus, place: (device: Device) => ProbeOptions | undefined): Disposable {
+    return bus.subscribe((event, device) => {
+      if (event === 'removed-device') this.removeDevice(device);
+      if (event !== 'add-device') return;
+      const options = place(device);
+      if (options === undefined) return;
+      try {
+        this.probeDevice(device, options);
+      } catch (error) {
+        if (!isSystemError(error)) throw error;
+      }
+    });
   }
 
   /**

@@ -75,7 +75,7 @@ export class IovaBitmap {
    *
    * Differs: a part of the bitmap that can not be written is an error; the kernel drops its bits in silence.
    *
-   * @throws EFAULT - a part of the bitmap is not mapped or not writable; the other parts have been written
+   * @throws EFAULT - a part of the bitmap is not mapped or not writable; most of the rest has been written
    */
   flush(): void {
     this.#writeWindow();

@@ -1,4 +1,4 @@
-import { type ByteOrder, KernelBug, SystemError } from '@vfio/host';
+import { type ByteOrder, Host, IoctlCall, KernelBug, Prot, SystemError, VirtualClock } from '@vfio/host';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { IovaBitmap } from '../src/iova-bitmap.js';
@@ -174,6 +174,24 @@ describe('IovaBitmap', () => {
     const bitmap = memory.bitmap(0n, 2n * 32768n * 4096n);
     bitmap.set(0n, 2n * 32768n * 4096n);
     expect(() => bitmap.flush()).toThrow(expect.objectContaining({ code: 'EFAULT' }));
+  });
+
+  it('writes into the memory of a process, as far as that may be written', async () => {
+    await using host = new Host({ clock: new VirtualClock(), checked: true });
+    const process = host.spawn();
+    const address = process.mm.mmap({ length: 3 * 4096, prot: Prot.READ | Prot.WRITE });
+    process.mm.store(address, 8, 1n << 63n);
+    process.mm.mprotect(address + 4096n, 4096, Prot.READ);
+    const call = new IoctlCall(process, 0, 0n);
+    const bitmap = new IovaBitmap(call, { iova: 0n, length: 3n * 32768n * 4096n, pageSize: 4096n, address });
+    bitmap.set(0n, 4096n);
+    bitmap.set(2n * 32768n * 4096n, 64n * 4096n);
+    bitmap.flush();
+    bitmap.set(32768n * 4096n, 4096n);
+    expect(() => bitmap.flush()).toThrow(expect.objectContaining({ code: 'EFAULT' }));
+    expect(process.mm.load(address, 8)).toBe((1n << 63n) | 1n);
+    expect(process.mm.load(address + 4096n, 8)).toBe(0n);
+    expect(process.mm.load(address + 8192n, 8)).toBe((1n << 64n) - 1n);
   });
 
   it('lets anything but a system error through', () => {

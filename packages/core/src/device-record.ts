@@ -33,6 +33,8 @@ export interface DeviceRecord {
   readonly tracked: Tracked;
   /** Resolves when `release` has run; set when the last object reference goes. */
   releasing?: Promise<void>;
+  /** The older model has none to call. */
+  withoutRelease: boolean;
   /** While the driver's `release` runs. */
   inRelease: boolean;
   /** Set by `freeDevice` inside `release`: where that was. */

@@ -1,15 +1,12 @@
 // The file of a group: /dev/vfio/<gid>.
 
 import { File, type IoctlCall, type Process } from '@vfio/host';
-import { Container } from './container.js';
 import { ContainerFile } from './container-file.js';
-import { DeviceFile } from './device-file.js';
-import { closeThroughGroup, openThroughGroup } from './device-open.js';
+import { openThroughGroup } from './device-open.js';
 import { VfioError } from './errors.js';
 import type { Group } from './group.js';
 import { putRegistration } from './registration.js';
-import { GroupStatusFlag, Request } from './uapi/vfio.js';
-import { groupStatus } from './uapi/vfio.js';
+import { GroupStatusFlag, groupStatus, Request } from './uapi/vfio.js';
 import { copyArgsz, userString } from './user-args.js';
 
 /** Longest name of a device, in bytes with its end: a page. */
@@ -40,15 +37,15 @@ export async function openGroup(group: Group, process: Process, flags: number): 
 export class GroupFile extends File {
   readonly group: Group;
   readonly #unpin: () => void;
+  /** Keeps the class device, and with it the minor, while the file is open. */
+  readonly #device: Group['device'];
 
   constructor(group: Group, flags: number) {
     super({ flags, label: `/dev/vfio/${group.name}`, seek: 'none' });
     this.group = group;
     this.#unpin = group.vfio.pinModule();
-    group.device?.get();
-    this.#device = group.device;
+    this.#device = group.device?.get();
   }
-  readonly #device: Group['device'];
 
   override async ioctl(call: IoctlCall): Promise<number> {
     switch (call.request) {

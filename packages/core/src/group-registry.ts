@@ -72,13 +72,8 @@ async function createGroup(vfio: Vfio, iommuGroup: IommuGroup, kind: GroupType):
   await using undo = new Undo();
   host.faults.check('vfio_group_alloc:memory');
   const minor = vfio.groupMinors.alloc();
-  undo.add(() => vfio.groupMinors.free(minor));
-  iommuGroup.get();
-  undo.add(() => iommuGroup.put());
   const group = new Group(vfio, iommuGroup, kind, minor);
   const tracked = host.tracker.track('group', () => `group ${group.name}`);
-  undo.add(() => tracked.release());
-  host.faults.check('vfio_create_group:name');
   const device = new Device({
     name: group.name,
     class: vfio.groupClass,
@@ -90,6 +85,10 @@ async function createGroup(vfio: Vfio, iommuGroup: IommuGroup, kind: GroupType):
     },
   });
   host.devices.init(device);
+  undo.add(() => device.put());
+  iommuGroup.get();
+  undo.add(() => iommuGroup.put());
+  host.faults.check('vfio_create_group:name');
   await host.devices.add(device);
   group.device = device;
   undo.keep();

@@ -74,7 +74,9 @@ export async function uninitGroupDev(device: VfioDevice): Promise<void> {
   if (record.ownedBy !== 'owner' || record.registration.value > 0 || record.device.refCount > 1) {
     throw new KernelBug('refcount', 'uninitGroupDev of a device that is still referenced');
   }
-  await dismantle(device, record, { callRelease: false });
+  record.withoutRelease = true;
+  record.device.put();
+  await record.releasing;
 }
 
 /**
@@ -109,7 +111,7 @@ export async function putDevice(device: VfioDevice): Promise<void> {
  */
 export function freeDevice(device: VfioDevice): void {
   const record = recordOf(device);
-  if (record.freedBy !== undefined) throw new KernelBug('double-free', `${record.name} was freed already`, record.freedBy);
+  if (record.freedBy !== undefined) throw new KernelBug('double-free', `${record.name} was freed already`, { origin: record.freedBy });
   if (!record.inRelease) throw new KernelBug('double-free', `freeDevice(${record.name}) outside of its release`);
   record.freedBy = new Error('freed here').stack ?? '';
 }
@@ -135,6 +137,7 @@ async function initRecord(vfio: Vfio, device: VfioDevice, dev: Device, ownedBy: 
     inode,
     ownedBy,
     inRelease: false,
+    withoutRelease: false,
     registration: new RefCount(host, `${name} registration`),
     unregistered: new Completion(host, `${name} unregistered`),
     tracked: host.tracker.track('vfio-device', () => `${name} of ${dev.name}, ${device.state}`),
@@ -142,7 +145,7 @@ async function initRecord(vfio: Vfio, device: VfioDevice, dev: Device, ownedBy: 
       parent: dev,
       class: vfio.deviceClass,
       release: () => {
-        record.releasing = host.lockdep.run(`release ${name}`, () => dismantle(device, record, { callRelease: true }));
+        record.releasing = host.lockdep.run(`release ${name}`, () => dismantle(device, record));
       },
     }),
   };
@@ -151,25 +154,29 @@ async function initRecord(vfio: Vfio, device: VfioDevice, dev: Device, ownedBy: 
   undo.add(() => {
     delete device.record;
   });
+  undo.add(() => releaseDeviceSet(device));
   await device.init?.();
   undo.keep();
   host.devices.init(record.device);
   device.state = 'allocated';
 }
 
-async function dismantle(device: VfioDevice, record: DeviceRecord, how: { callRelease: boolean }): Promise<void> {
+/** Source: drivers/vfio/vfio_main.c vfio_device_release() */
+async function dismantle(device: VfioDevice, record: DeviceRecord): Promise<void> {
+  const { vfio, name } = record;
   await releaseDeviceSet(device);
-  record.vfio.indexes.free(record.index);
-  if (how.callRelease) {
+  vfio.indexes.free(record.index);
+  try {
     record.inRelease = true;
-    device.release?.();
+    if (!record.withoutRelease) device.release?.();
+  } finally {
     record.inRelease = false;
-  }
-  record.inode.put();
-  record.tracked.release();
-  device.state = 'released';
-  if (record.ownedBy === 'core' || record.freedBy !== undefined) {
-    device.state = 'freed';
-    if (record.vfio.host.checked) poison(device, record.name, record.freedBy ?? new Error('freed here').stack ?? '');
+    record.inode.put();
+    record.tracked.release();
+    device.state = 'released';
+    if (record.ownedBy === 'core' || record.freedBy !== undefined) {
+      device.state = 'freed';
+      if (vfio.host.checked) poison(device, name, record.freedBy ?? new Error('freed here').stack ?? '');
+    }
   }
 }

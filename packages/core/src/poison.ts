@@ -12,7 +12,7 @@ const harmless: ReadonlySet<PropertyKey> = new Set(['then', 'toJSON', 'construct
  */
 export function poison(target: object, name: string, origin: string): void {
   const touched = (key: PropertyKey): never => {
-    throw new KernelBug('use-after-free', `${name} was freed, and ${String(key)} of it is used`, origin);
+    throw new KernelBug('use-after-free', `${name} was freed, and ${String(key)} of it is used`, { origin });
   };
   for (const key of Reflect.ownKeys(target)) {
     Object.defineProperty(target, key, {

@@ -85,9 +85,11 @@ export async function unregisterGroupDev(device: VfioDevice, options: { signal?:
 
 async function waitForUsers(device: VfioDevice, record: DeviceRecord, signal?: AbortSignal): Promise<void> {
   let interruptible = signal;
-  for (let count = 0; !record.unregistered.done; count++) {
+  if (record.unregistered.done) return;
+  for (let count = 0; ; count++) {
     device.request?.(count);
     const outcome = await record.unregistered.waitTimeout(requestIntervalMs, interruptible);
+    if (outcome === 'done') return;
     if (outcome === 'interrupted') {
       interruptible = undefined;
       record.vfio.host.log.warn(

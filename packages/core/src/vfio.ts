@@ -1,12 +1,13 @@
 // VFIO on a host: what the kernel keeps in file-level variables and module parameters, and the switches it was built with.
 
-import { DeviceClass, type Host, IdAllocator, Mutex } from '@vfio/host';
+import { DeviceClass, type Host, IdAllocator, Mutex, type Undo, undoable } from '@vfio/host';
 import { ContainerFile } from './container-file.js';
+import type { VfioDevice } from './device.js';
 import type { DeviceSet, SetId } from './device-set.js';
 import { VfioError } from './errors.js';
 import type { Group } from './group.js';
 import type { IommuDriver } from './iommu-driver.js';
-import { createType1Driver, type1Module } from './iommu-type1/index.js';
+import { type1Module } from './iommu-type1/index.js';
 import { createNoiommuDriver } from './noiommu-driver.js';
 import { PseudoFs } from './pseudo-fs.js';
 
@@ -75,9 +76,14 @@ export class Vfio {
     return this.#whileLoaded().groupMajor;
   }
 
+  /** The registered devices, group by group. */
+  devices(): VfioDevice[] {
+    return this.groups.flatMap((group) => group.devices);
+  }
+
   /** Whether devices without an IOMMU may be registered: the module's parameter. */
   noiommuEnabled(): boolean {
-    return this.options.noiommu && this.host.modules.get('vfio')?.param('enable_unsafe_noiommu_mode') === true;
+    return this.options.noiommu && this.host.modules.get('vfio')?.paramOf('enable_unsafe_noiommu_mode', 'bool') === true;
   }
 
   /**
@@ -123,44 +129,45 @@ export class Vfio {
       version: moduleVersion,
       importNs: ['IOMMUFD'],
       ...(this.options.noiommu
-        ? { parameters: { enable_unsafe_noiommu_mode: { type: 'bool', default: 'N', mode: 0o644 } } }
+        ? { parameters: { enable_unsafe_noiommu_mode: { type: 'bool', default: false, mode: 0o644 } } }
         : {}),
-      init: async (context) => {
-        const { host } = this;
-        if (this.options.container) {
-          const misc = await host.misc.register({
-            minor: miscMinor,
-            name: 'vfio',
-            nodename: 'vfio/vfio',
-            mode: 0o666,
-            open: (_process, flags) => new ContainerFile(this, flags),
-          });
-          context.undo.add(() => misc.unregister());
-        }
-        if (this.options.noiommu) {
-          const driver = createNoiommuDriver(this);
-          this.noiommuDriver = driver;
-          await this.registerIommuDriver(driver);
-          context.undo.add(async () => {
-            await this.unregisterIommuDriver(driver);
-            this.noiommuDriver = undefined;
-          });
-        }
-        const groupClass = new DeviceClass(host, 'vfio', { devnode: (dev) => ({ name: `vfio/${dev.name}` }) });
-        context.undo.add(() => groupClass.destroy());
-        const groupMajor = host.chrdevs.registerMajor('vfio');
-        context.undo.add(() => host.chrdevs.unregisterMajor(groupMajor));
-        const deviceClass = new DeviceClass(host, 'vfio-dev', {
-          devnode: (dev) => ({ name: `vfio/devices/${dev.name}` }),
-        });
-        context.undo.add(() => deviceClass.destroy());
-        this.#loaded = { deviceClass, groupClass, groupMajor };
-        context.undo.add(() => {
-          this.#loaded = undefined;
-        });
-        host.log.info(`VFIO - User Level meta-driver version: ${moduleVersion}`);
-      },
+      ...undoable((undo) => this.#init(undo)),
     });
-    if (this.options.container) modules.define(type1Module(this, createType1Driver));
+    if (this.options.container) modules.define(type1Module(this));
+  }
+
+  /** Source: drivers/vfio/vfio_main.c vfio_init() */
+  async #init(undo: Undo): Promise<void> {
+    const { host } = this;
+    if (this.options.container) {
+      const misc = await host.misc.register({
+        minor: miscMinor,
+        name: 'vfio',
+        nodename: 'vfio/vfio',
+        mode: 0o666,
+        open: (_process, flags) => new ContainerFile(this, flags),
+      });
+      undo.add(() => misc.unregister());
+    }
+    if (this.options.noiommu) {
+      const driver = createNoiommuDriver(this);
+      this.noiommuDriver = driver;
+      await this.registerIommuDriver(driver);
+      undo.add(async () => {
+        await this.unregisterIommuDriver(driver);
+        this.noiommuDriver = undefined;
+      });
+    }
+    const groupClass = new DeviceClass(host, 'vfio', { devnode: (dev) => ({ name: `vfio/${dev.name}` }) });
+    undo.add(() => groupClass.destroy());
+    const groupMajor = host.chrdevs.registerMajor('vfio');
+    undo.add(() => host.chrdevs.unregisterMajor(groupMajor));
+    const deviceClass = new DeviceClass(host, 'vfio-dev', { devnode: (dev) => ({ name: `vfio/devices/${dev.name}` }) });
+    undo.add(() => deviceClass.destroy());
+    this.#loaded = { deviceClass, groupClass, groupMajor };
+    undo.add(() => {
+      this.#loaded = undefined;
+    });
+    host.log.info(`VFIO - User Level meta-driver version: ${moduleVersion}`);
   }
 }

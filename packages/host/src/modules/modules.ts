@@ -110,8 +110,12 @@ export class Modules {
     for (const dependency of spec.depends ?? []) {
       needed.push(await this.#modprobe(dependency, {}, [...above, name]));
     }
-    // What it needs took its time: somebody else may have been here.
-    return (await this.#loadedOrComing(name)) ?? (await this.#load(spec, params, needed));
+    // What it needs took its time: somebody else may have been here, or be at it.
+    while (this.#modules.has(name)) {
+      const other = await this.#loadedOrComing(name);
+      if (other) return other;
+    }
+    return await this.#load(spec, params, needed);
   }
 
   /** Waits for a load that is under way. */

@@ -45,6 +45,9 @@ const KERNEL_RELEASE = '7.2.13';
 /** How many leaks a report lists. */
 const LEAKS_LISTED = 20;
 
+/** How much it says of where each came from. */
+const FRAMES_LISTED = 3;
+
 /** A machine. `await using host = new Host();` ends it with its scope, and complains of leaks in checked mode. */
 export class Host implements Seams, AsyncDisposable {
   readonly checked: boolean;
@@ -205,8 +208,8 @@ function throwAll(errors: readonly unknown[], what: string): void {
 
 function leakBug(leaks: readonly Leak[]): KernelBug {
   const listed = leaks.slice(0, LEAKS_LISTED).map(({ kind, what, origin }) => {
-    const from = origin?.split('\n', 1)[0];
-    return `  ${kind}: ${what}${from === undefined ? '' : `, ${from}`}`;
+    const from = origin?.split('\n').slice(0, FRAMES_LISTED) ?? [];
+    return [`  ${kind}: ${what}`, ...from.map((frame) => `    ${frame}`)].join('\n');
   });
   const more = leaks.length > LEAKS_LISTED ? [`  and ${leaks.length - LEAKS_LISTED} more`] : [];
   return new KernelBug('leak', [`${leaks.length} not given back`, ...listed, ...more].join('\n'), {

@@ -13,8 +13,11 @@ export interface Origin {
 class StackOrigin implements Origin {
   readonly #holder: { stack?: string } = {};
 
-  constructor(outside: OriginBoundary) {
+  constructor(outside: OriginBoundary, frames: number) {
+    const limit = Error.stackTraceLimit;
+    Error.stackTraceLimit = frames;
     Error.captureStackTrace(this.#holder, outside);
+    Error.stackTraceLimit = limit;
   }
 
   get stack(): string {
@@ -27,10 +30,14 @@ class StackOrigin implements Origin {
   }
 }
 
-/** A function whose frame, and all that it called, is left out of a noted stack. */
-export type OriginBoundary = (...args: never[]) => unknown;
+/** A function or constructor whose frame, and all that it called, is left out of a noted stack. */
+export type OriginBoundary = ((...args: never[]) => unknown) | (abstract new (...args: never[]) => unknown);
 
-/** Notes where the caller of `outside` is. */
-export function noteOrigin(outside: OriginBoundary): Origin {
-  return new StackOrigin(outside);
+/**
+ * Notes where the caller of `outside` is.
+ *
+ * @param frames - how many frames at most: walking the stack is what it costs
+ */
+export function noteOrigin(outside: OriginBoundary, frames = 10): Origin {
+  return new StackOrigin(outside, frames);
 }

@@ -4,7 +4,7 @@
  * otherwise there is a count for each kind and nothing else.
  */
 import { KernelBug } from './errors.js';
-import { noteOrigin, type Origin } from './origin.js';
+import { noteOrigin, type Origin, type OriginBoundary } from './origin.js';
 
 const kinds = [
   'device',
@@ -58,11 +58,12 @@ export class Tracker {
    * Something came to life.
    *
    * @param what - describes it, as it is when somebody asks; not called in unchecked mode
+   * @param outside - whose caller is where it came from, when that is not the caller of this
    */
-  track(kind: LeakKind, what: () => string): Tracked {
+  track(kind: LeakKind, what: () => string, outside: OriginBoundary = this.track): Tracked {
     this.#counts[kind]++;
     if (!this.#checked) return new CountedThing(this.#counts, kind);
-    const thing = new LiveThing(kind, what, noteOrigin(this.track), (done) => {
+    const thing = new LiveThing(kind, what, noteOrigin(outside), (done) => {
       this.#counts[kind]--;
       this.#live.delete(done);
     });
@@ -127,7 +128,7 @@ class LiveThing implements Tracked {
         },
       );
     }
-    this.#released = noteOrigin(this.release);
+    this.#released = noteOrigin(this.release, 1);
     this.#gone(this);
   }
 }

@@ -142,7 +142,7 @@ describe('Host disposal', () => {
     };
     const bug = await run(true).catch((error: unknown) => error);
     expect(isKernelBug(bug, 'leak')).toBe(true);
-    expect(String(bug)).toMatch(/1 not given back\n {2}pin: pin of page 3, at .*host\.test/);
+    expect(String(bug)).toMatch(/1 not given back\n {2}pin: pin of page 3\n {4}at .*host\.test/);
     await expect(run(false)).resolves.toBeUndefined();
   });
 

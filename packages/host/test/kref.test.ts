@@ -37,6 +37,7 @@ describe('Kref', () => {
     new Kref(seams, () => {}, 'not tracked');
     const kref = new Kref(seams, () => expect(seams.tracker.leaks()).toEqual([]), 'vfio-device 3', 'vfio-device');
     expect(seams.tracker.leaks()).toMatchObject([{ kind: 'vfio-device', what: 'vfio-device 3' }]);
+    expect(seams.tracker.leaks()[0]?.origin).toMatch(/^at .*kref\.test/);
     expect(kref.put()).toBe(true);
   });
 });

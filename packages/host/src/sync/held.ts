@@ -2,9 +2,12 @@
  * What the taker of a lock holds in hand, common to all locks that can be waited for.
  */
 import { KernelBug } from '../errors.js';
-import { noteOrigin, type Origin, type OriginBoundary } from '../origin.js';
+import { noteOrigin, type OriginBoundary } from '../origin.js';
 import type { Seams } from '../seams.js';
 import type { AcquireOptions, Acquisition } from './lockdep.js';
+
+/** Frames that are kept of each acquisition: locks are taken too often for more. */
+export const LOCK_FRAMES = 4;
 
 /** A lock that is held. `using held = await mutex.lock();` gives it back at the end of the block. */
 export interface Held extends Disposable {
@@ -36,7 +39,7 @@ export class HeldLock implements Held {
   readonly #giveBack: () => void;
   readonly #seams: Seams;
   readonly #acquisition: Acquisition | undefined;
-  #released: Origin | true | undefined;
+  #released = false;
 
   constructor(seams: Seams, name: string, acquisition: Acquisition | undefined, giveBack: () => void) {
     this.#seams = seams;
@@ -47,23 +50,16 @@ export class HeldLock implements Held {
   }
 
   release(): void {
-    this.#end(this.release);
+    if (this.#released) {
+      throw new KernelBug('lock', `'${this.#name}' is released twice`, { origin: this.#acquisition?.at.stack });
+    }
+    this.#released = true;
+    if (this.#acquisition) this.#seams.lockdep.release(this.#acquisition);
+    this.#giveBack();
   }
 
   [Symbol.dispose](): void {
-    this.#end(this[Symbol.dispose]);
-  }
-
-  #end(outside: OriginBoundary): void {
-    if (this.#released) {
-      const before = this.#released === true ? '' : `, before at ${this.#released.place}`;
-      throw new KernelBug('lock', `'${this.#name}' is released twice${before}`, {
-        origin: this.#acquisition?.at.stack,
-      });
-    }
-    this.#released = this.#seams.checked ? noteOrigin(outside) : true;
-    if (this.#acquisition) this.#seams.lockdep.release(this.#acquisition);
-    this.#giveBack();
+    this.release();
   }
 }
 
@@ -77,5 +73,5 @@ export function beforeAcquire(
 ): Acquisition | undefined {
   if (!seams.lockdep.enabled) return undefined;
   if (!options.trylock) seams.lockdep.mightSleep(`lock '${name}'`);
-  return seams.lockdep.acquire(lock, name, noteOrigin(outside), options);
+  return seams.lockdep.acquire(lock, name, noteOrigin(outside, LOCK_FRAMES), options);
 }

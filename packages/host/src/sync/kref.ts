@@ -19,7 +19,7 @@ export class Kref {
   constructor(seams: Seams, release: () => void, what: string | (() => string), kind?: LeakKind) {
     this.#count = new RefCount(seams, what, 1);
     this.#release = release;
-    this.#tracked = kind && seams.tracker.track(kind, typeof what === 'string' ? () => what : what);
+    this.#tracked = kind && seams.tracker.track(kind, typeof what === 'string' ? () => what : what, Kref);
   }
 
   /** How many references there are. */

@@ -5,6 +5,7 @@
 import { KernelBug } from '../errors.js';
 import { noteOrigin } from '../origin.js';
 import type { Seams } from '../seams.js';
+import { LOCK_FRAMES } from './held.js';
 
 /** A lock around code that must run in one go. */
 export class SpinLock {
@@ -45,7 +46,7 @@ export class SpinLock {
 
   #runChecked<T>(fn: () => T): T {
     const { lockdep } = this.#seams;
-    const acquisition = lockdep.acquire(this, this.#name, noteOrigin(this.run));
+    const acquisition = lockdep.acquire(this, this.#name, noteOrigin(this.run, LOCK_FRAMES));
     lockdep.acquired(acquisition);
     lockdep.enterAtomic(this.#name, acquisition.at);
     try {

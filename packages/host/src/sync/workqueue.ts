@@ -5,6 +5,7 @@
 import { noteOrigin } from '../origin.js';
 import type { Seams } from '../seams.js';
 import type { Tracked } from '../tracker.js';
+import { LOCK_FRAMES } from './held.js';
 import { WaitQueue } from './waiters.js';
 
 /** Something to do later. It belongs to one queue at a time. */
@@ -183,7 +184,7 @@ export class WorkQueue {
       { lock: this, lockClass: `(wq)${this.#name}` },
       { lock: work, lockClass: `(work)${work.name}` },
     ].map(({ lock, lockClass }) => {
-      const acquisition = lockdep.acquire(lock, lockClass, noteOrigin(this.#call));
+      const acquisition = lockdep.acquire(lock, lockClass, noteOrigin(this.#call, 1));
       lockdep.acquired(acquisition);
       return acquisition;
     });
@@ -199,7 +200,7 @@ export class WorkQueue {
     const { lockdep } = this.#seams;
     if (!lockdep.enabled) return;
     lockdep.mightSleep(`wait for ${lockClass}`);
-    lockdep.acquire(what, lockClass, noteOrigin(this.#mayWaitFor));
+    lockdep.acquire(what, lockClass, noteOrigin(this.#mayWaitFor, LOCK_FRAMES));
   }
 
   async #until(condition: () => boolean, label: string): Promise<void> {

@@ -152,10 +152,12 @@ describe('every step fails once', () => {
     for (const index of recording.steps.keys()) {
       machine.host.faults.failAt(index);
       // a shared domain that cannot be entered is no failure: the group gets one of its own then
-      if (await container.attach(alike).then(
-        () => true,
-        () => false,
-      )) {
+      if (
+        await container.attach(alike).then(
+          () => true,
+          () => false,
+        )
+      ) {
         await container.detach(alike);
       }
       expect(await snapshot(machine, container, user)).toEqual(before);

@@ -21,11 +21,11 @@ import { expect } from 'vitest';
 import type { DmaUnmapListener, IommuBackend, IommuDriver } from '../../src/iommu-driver.js';
 import { type1Module } from '../../src/iommu-type1/index.js';
 import {
+  bitmap as bitmapStruct,
   DirtyPagesFlag,
   DmaMapFlag,
   DmaUnmapFlag,
   Extension,
-  bitmap as bitmapStruct,
   infoCapHeader,
   iommuType1DirtyBitmap,
   iommuType1DirtyBitmapGet,

@@ -102,7 +102,8 @@ describe('MAP_DMA in a container of emulated devices', () => {
 
 describe('the number of mappings', () => {
   it('CORE-160 is 65535; each unmap frees one, and GET_INFO says what is left', async () => {
-    await using machine = await Machine.create();
+    // unchecked: 65535 stacks of where they were made would be all that this test waits for
+    await using machine = await Machine.create({ host: { checked: false } });
     const user = (await machine.container([await machine.emulated('mtty')])).user();
     for (let i = 0n; i < 65535n; i++) await user.map(2n * i * P, 0n, P);
     expect((await user.info()).avail).toBe(0);

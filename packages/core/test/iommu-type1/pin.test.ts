@@ -170,7 +170,12 @@ describe('pins of an emulated device', () => {
     const window = { kind: 'io' as const, pfn: (index: number) => 0xf_0000 + index, load: () => 0n };
     const file = new IoFile(window);
     const fd = user.process.files.add(file);
-    const at = await user.process.mmap(fd, { length: 2 * PAGE_SIZE, prot: Prot.READ | Prot.WRITE, shared: true, offset: 0 });
+    const at = await user.process.mmap(fd, {
+      length: 2 * PAGE_SIZE,
+      prot: Prot.READ | Prot.WRITE,
+      shared: true,
+      offset: 0,
+    });
     await user.map(0x40n * P, at, 2n * P);
     await expect(pin(0x40n, 1)).rejects.toEqual(error.EINVAL);
     expect(machine.host.tracker.count('pin')).toBe(0);

@@ -1,4 +1,3 @@
-
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DmaMapFlag, DmaUnmapFlag, Extension, iommuType1DmaUnmap, Request } from '../../src/uapi/vfio.js';
 import { type Container, error, Machine, P, RW, U64_MAX, type User } from './harness.js';

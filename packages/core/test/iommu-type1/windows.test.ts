@@ -18,7 +18,9 @@ function addresses(windows: readonly IovaWindow[]): number[] {
   return found;
 }
 
-const span = fc.tuple(fc.nat(top - 1), fc.nat(top - 1)).map(([a, b]) => ({ start: Math.min(a, b), end: Math.max(a, b) }));
+const span = fc
+  .tuple(fc.nat(top - 1), fc.nat(top - 1))
+  .map(([a, b]) => ({ start: Math.min(a, b), end: Math.max(a, b) }));
 
 describe('windows', () => {
   it('are the aperture less the reserved regions, sorted and disjoint', () => {

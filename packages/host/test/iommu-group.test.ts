@@ -162,7 +162,7 @@ describe('reserved regions', () => {
     });
     const [first, second] = [await lab.addDevice('a'), await lab.addDevice('b')];
     const own = { start: 0x10_0000n, end: 0x10_0fffn, type: 'direct' } as const;
-    const group = lab.iommu.probeDevice(first);
+    const group = lab.iommu.probeDevice(first, { reserved: [own] });
     lab.iommu.probeDevice(second, { group, reserved: [own] });
     expect(group.reservedRegions().map(({ type }) => type)).toEqual(['direct', 'sw-msi']);
     expect(await lab.root.readFile('/kernel/iommu_groups/0/reserved_regions')).toBe(
@@ -183,6 +183,16 @@ describe('DMA ownership', () => {
     lab.iommu.unuseDefaultDomain(first);
     expect(group.dmaOwnerClaimed()).toBe(false);
     group.claimDmaOwner({});
+  });
+
+  it('keeps further native drivers away with EBUSY while a foreign domain is attached under a native driver', async () => {
+    const { lab, first, second, group } = await makePair();
+    lab.iommu.useDefaultDomain(first);
+    const domain = lab.iommu.allocDomain(first);
+    group.attach(domain);
+    expect(() => lab.iommu.useDefaultDomain(second)).toThrow(code('EBUSY'));
+    group.detach(domain);
+    lab.iommu.useDefaultDomain(second);
   });
 
   it('is one for a group, and keeps native drivers away with EBUSY', async () => {
@@ -494,7 +504,7 @@ describe('DMA', () => {
 
   it('respects permissions', async () => {
     const { dma, lab } = await makeDma(IommuProt.WRITE);
-    dma.write(0x10000n, new Uint8Array(4));
+    await dma.write(0x10000n, new Uint8Array(4));
     expect(() => dma.read(0x10000n, new Uint8Array(4))).toThrow(code('EFAULT'));
     expect(lab.log.at(-1)).toContain('[DMA Read NO_PASID] Request device [00:02.0] fault addr 0x10000');
     const readOnly = await makeDma(IommuProt.READ);
@@ -528,9 +538,9 @@ describe('DMA', () => {
     const phys = BigInt(range.basePfn) * PAGE;
     const [behind, free] = [await lab.addDevice('a'), await lab.addDevice('b')];
     lab.iommu.probeDevice(behind);
-    lab.iommu.dma(behind).write(phys, Uint8Array.of(1, 2, 3));
+    await lab.iommu.dma(behind).write(phys, Uint8Array.of(1, 2, 3));
     const back = new Uint8Array(3);
-    lab.iommu.dma(free).read(phys, back);
+    await lab.iommu.dma(free).read(phys, back);
     expect([...back]).toEqual([1, 2, 3]);
     expect(() => lab.iommu.dma(free).read(2n ** 60n, back)).toThrow(code('EFAULT'));
   });
@@ -544,7 +554,7 @@ describe('DMA', () => {
     const back = new Uint8Array(32);
     lab.memory.read(phys + 0xff0, back);
     expect(back.every((byte) => byte === 9)).toBe(true);
-    expect(dma.view(0x10ff0n, 32, false)).toBeUndefined();
+    expect(dma.view(0x11ff0n, 32, false)).toBeUndefined();
     expect(() => dma.view(0x21ff0n, 32, false)).toThrow(code('EFAULT'));
   });
 
@@ -556,14 +566,14 @@ describe('DMA', () => {
       return found;
     };
     domain.setDirtyTracking(true);
-    dma.read(0x10000n, new Uint8Array(16384));
+    await dma.read(0x10000n, new Uint8Array(16384));
     expect(dirty()).toEqual([]);
-    dma.write(0x10ffcn, new Uint8Array(8));
+    await dma.write(0x10ffcn, new Uint8Array(8));
     dma.view(0x13000n, 1, true);
     dma.view(0x12000n, 1, false);
     expect(dirty()).toEqual([0x10000n, 0x11000n, 0x13000n]);
     domain.setDirtyTracking(false);
-    dma.write(0x10000n, new Uint8Array(8));
+    await dma.write(0x10000n, new Uint8Array(8));
     expect(dirty()).toEqual([]);
   });
 
@@ -596,7 +606,7 @@ describe('DMA', () => {
     const [vector] = lab.irq.allocVectors({ min: 1, max: 1 });
     const message = new Uint8Array(4);
     new DataView(message.buffer).setUint32(0, vector!.message.data, true);
-    dma.write(vector!.message.address, message);
+    await dma.write(vector!.message.address, message);
     expect(vector!.line.pending).toBe(true);
     expect(() => dma.write(vector!.message.address, new Uint8Array(8))).toThrow(code('EFAULT'));
   });

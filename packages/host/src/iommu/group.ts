@@ -214,9 +214,10 @@ export class IommuGroup {
   reservedRegions(): ReservedRegion[] {
     const regions: ReservedRegion[] = [];
     for (const device of this.#devices.keys()) {
-      if (this.#iommu.unitOf(device) === undefined) break;
-      this.#iommu.seams.faults.check('iommu_get_group_resv_regions:region');
-      regions.push(...this.#iommu.reservedOf(device));
+      for (const region of this.#iommu.reservedOf(device)) {
+        this.#iommu.seams.faults.check('iommu_get_group_resv_regions:region');
+        regions.push(region);
+      }
     }
     return mergeReservedRegions(regions);
   }

@@ -125,7 +125,6 @@ export {
   IommuProt,
   type Translation,
 } from './iommu/domain.js';
-export { type Extent, ExtentTable, type PageRun } from './iommu/extents.js';
 export { type GroupType, IommuGroup } from './iommu/group.js';
 export { Iommu, type IommuCapability, type IommuEnvironment, type ProbeOptions } from './iommu/iommu.js';
 export {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Completion, type ModuleSpec, SystemError } from '../src/index.js';
+import { Completion, type ModuleSpec, type ParamSpec, SystemError } from '../src/index.js';
 import { errno, everyStepFails, TestMachine, tick } from './machine.js';
 
 /** A module that does nothing. */
@@ -263,7 +263,7 @@ describe('Module', () => {
 });
 
 describe('parameters', () => {
-  const parameters: ModuleSpec['parameters'] = {
+  const parameters: Record<string, ParamSpec> = {
     allow_unsafe_interrupts: { type: 'bool', default: false, mode: 0o644 },
     dma_entry_limit: { type: 'uint', default: 65535, mode: 0o644 },
     level: { type: 'int', default: -1, mode: 0o644 },

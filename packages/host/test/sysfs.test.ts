@@ -344,8 +344,8 @@ describe('removal', () => {
   it.each<[string, (dir: SysfsDir) => SysfsDir]>([
     ['the file', (dir) => subOf(dir, (sub) => sub.removeEntry('slow'))],
     ['its directory', (dir) => subOf(dir, (sub) => sub.remove())],
-    ['its directory, by name', (dir) => (dir.removeEntry('sub'), dir)],
-    ['a directory above', (dir) => (dir.remove(), dir)],
+    ['its directory, by name', (dir) => itself(dir, () => dir.removeEntry('sub'))],
+    ['a directory above', (dir) => itself(dir, () => dir.remove())],
   ])('of %s waits for a store that runs', async (_, remove) => {
     const { machine, dir, go, running } = slow();
     await tick();
@@ -453,6 +453,11 @@ describe('removeSelf', () => {
     await expect(shown).rejects.toThrow(errno('ENODEV'));
   });
 });
+
+function itself(dir: SysfsDir, fn: () => void): SysfsDir {
+  fn();
+  return dir;
+}
 
 function subOf(dir: SysfsDir, fn: (sub: SysfsDir) => void): SysfsDir {
   const sub = dir.lookup('sub');

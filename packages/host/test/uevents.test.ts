@@ -32,7 +32,7 @@ describe('Uevents', () => {
     for (const action of ['bind', 'unbind'] as const) {
       uevents.emit(action, { devpath: '/d', subsystem: 's' }, (env) => env.addUeventVar('MODALIAS', 'x'));
     }
-    expect(uevents.emitted.map(({ env }) => env['MODALIAS'])).toEqual(['x', undefined]);
+    expect(uevents.emitted.map(({ env }) => 'MODALIAS' in env)).toEqual([true, false]);
   });
 
   it('keeps the last 4096', () => {

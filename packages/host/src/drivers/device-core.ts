@@ -65,8 +65,8 @@ export class DeviceCore {
   }
 
   /**
-   * Makes a device visible, announces it and looks for a driver, whose failure is not one of this. On failure
-   * all is as before, and the caller still has its reference.
+   * Makes a device visible, announces it and looks for a driver, whose refusal is not a failure of this. On failure
+   * all is as before, and the caller still has its reference. (A bug in a driver surfaces here too; then it is added.)
    *
    * @throws EINVAL - no name
    * @throws EEXIST - there is one of that name at that place
@@ -281,11 +281,15 @@ export class DeviceCore {
     deviceUevent(dev, 'add');
     undo.keep();
     this.#places.set(dev, place);
-    if (dev.bus?.record?.autoprobe) await this.#binder.tryAttach(dev);
-    // Somebody may have deleted it while its driver was busy.
-    if (!record.sysfs) return;
-    if (parent) deviceRecord(parent).children.add(dev);
-    dev.class?.members.add(dev);
+    try {
+      if (dev.bus?.record?.autoprobe) await this.#binder.tryAttach(dev);
+    } finally {
+      // Somebody may have deleted it while its driver was busy.
+      if (record.sysfs) {
+        if (parent) deviceRecord(parent).children.add(dev);
+        dev.class?.members.add(dev);
+      }
+    }
   }
 
   /** Source: drivers/base/core.c device_add_class_symlinks() */

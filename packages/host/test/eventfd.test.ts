@@ -11,7 +11,7 @@ function bytesOf(value: bigint, little = true): Uint8Array {
   return bytes;
 }
 
-function valueOf(bytes: Uint8Array, little = true): bigint {
+function counterOf(bytes: Uint8Array, little = true): bigint {
   return new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, little);
 }
 
@@ -24,7 +24,7 @@ function setUp(initial = 0, flags: { semaphore?: boolean; nonblock?: boolean } =
 async function readFrom({ init }: Lab, fd: number): Promise<bigint> {
   const bytes = new Uint8Array(8);
   expect(await init.read(fd, bytes)).toBe(8);
-  return valueOf(bytes);
+  return counterOf(bytes);
 }
 
 describe('Process.eventfd', () => {
@@ -111,7 +111,7 @@ describe('Process.eventfd', () => {
     big.write(fd, bytesOf(1n, false));
     const bytes = new Uint8Array(8);
     big.read(fd, bytes);
-    expect(valueOf(bytes, false)).toBe(0x0103n);
+    expect(counterOf(bytes, false)).toBe(0x0103n);
   });
 
   it('is named and described in /proc', async () => {

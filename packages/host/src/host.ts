@@ -23,6 +23,7 @@ import { PhysicalMemory, type PhysicalMemoryOptions } from './mm/physical-memory
 import { Modules } from './modules/modules.js';
 import type { Process } from './process/process.js';
 import { ProcessTable, type SpawnOptions } from './process/process-table.js';
+import { Syscalls } from './process/syscalls.js';
 import type { Scheduler } from './scheduler.js';
 import { createSeams, type Seams, type SeamsOptions } from './seams.js';
 import type { Lockdep } from './sync/lockdep.js';
@@ -67,6 +68,8 @@ export class Host implements Seams, AsyncDisposable {
   readonly devtmpfs: Devtmpfs;
   readonly vfs: Vfs;
   readonly processes: ProcessTable;
+  /** Where system calls can be watched. */
+  readonly syscalls: Syscalls;
   readonly procfs: ProcFs;
   readonly irq: InterruptController;
   readonly iommu: Iommu;
@@ -104,6 +107,7 @@ export class Host implements Seams, AsyncDisposable {
     for (const mountPoint of ['dev', 'proc', 'sys']) root.mkdir(mountPoint, 0o555);
     root.mkdir('tmp', 0o1777);
     this.vfs = new Vfs(root);
+    this.syscalls = new Syscalls();
     this.processes = new ProcessTable(this, {
       memory: this.memory,
       vfs: this.vfs,

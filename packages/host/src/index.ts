@@ -79,6 +79,13 @@ export type { FileMmapOptions } from './process/map-file.js';
 export type { DirectoryEntry, Stat } from './process/path-calls.js';
 export { type EventFdFlags, type ExitStatus, Process } from './process/process.js';
 export { ProcessTable, type ProcessTableOptions, type SpawnOptions } from './process/process-table.js';
+export {
+  type Syscall,
+  type SyscallArguments,
+  type SyscallObserver,
+  type SyscallOutcome,
+  Syscalls,
+} from './process/syscalls.js';
 export type { TransferBuffer, UserRange } from './process/transfer.js';
 
 // Sysfs and the driver model

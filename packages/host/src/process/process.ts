@@ -29,6 +29,7 @@ import {
   writeOnce,
 } from './path-calls.js';
 import type { ProcessTable } from './process-table.js';
+import type { SyscallArguments } from './syscalls.js';
 import { type TransferBuffer, transfer } from './transfer.js';
 
 /** What a process is made of. */
@@ -53,6 +54,9 @@ export interface ExitStatus {
   readonly code: number;
   readonly signal?: 'SIGKILL';
 }
+
+/** Of a call that tells observers itself, once its argument has an address. */
+const watchedInside = Symbol('watched inside');
 
 /** A process. `host.spawn()` and `fork()` make one. */
 export class Process {
@@ -114,7 +118,7 @@ export class Process {
    * @returns the descriptor
    */
   open(path: string, flags: number, mode = 0): Promise<number> {
-    return this.#call('open', path, async () => {
+    const run = async () => {
       const fd = this.files.reserve();
       try {
         const file = await this.vfs.open(this, path, flags, mode);
@@ -124,7 +128,8 @@ export class Process {
         this.files.unreserve(fd);
         throw error;
       }
-    });
+    };
+    return this.#call('open', path, run, { path, flags, mode });
   }
 
   /** Closes a descriptor; resolves when the file is released, if this was the last reference. */
@@ -151,10 +156,17 @@ export class Process {
    *   any access past their end is EFAULT
    */
   ioctl(fd: number, request: number, arg: bigint | number | Uint8Array = 0n): Promise<number> {
-    return this.#call('ioctl', fd, async () =>
-      arg instanceof Uint8Array
-        ? this.mm.withBytes(arg, (addr) => descriptorIoctl(this, fd, request, addr))
-        : descriptorIoctl(this, fd, request, BigInt(arg)),
+    const { syscalls } = this.host;
+    const run = (addr: bigint) => {
+      const perform = () => descriptorIoctl(this, fd, request, addr);
+      if (!syscalls.watched) return perform();
+      return syscalls.call({ process: this, name: 'ioctl', args: { fd, request, arg: addr } }, perform);
+    };
+    return this.#call(
+      'ioctl',
+      fd,
+      async () => (arg instanceof Uint8Array ? this.mm.withBytes(arg, run) : run(BigInt(arg))),
+      watchedInside,
     );
   }
 
@@ -203,20 +215,23 @@ export class Process {
   /** Maps a file; the address. `mm.mmap` maps anonymous memory. */
   mmap(fd: number, options: FileMmapOptions): Promise<bigint> {
     const lowAddresses = this.credentials.capable('SYS_RAWIO');
-    return this.#call('mmap', fd, () => mapFile(this, fd, { ...options, lowAddresses }));
+    const { addr = 0n, length, prot, shared = true, offset = 0 } = options;
+    const args = { addr, length, prot, shared: Number(shared), fd, offset };
+    return this.#call('mmap', fd, () => mapFile(this, fd, { ...options, lowAddresses }), args);
   }
 
   /** Unmaps a range; resolves when the files that this was the last reference to are released. */
   munmap(addr: bigint, length: number | bigint): Promise<void> {
-    return this.#call('munmap', hex(addr), async () => {
+    const run = async () => {
       this.mm.munmap(addr, length);
       await this.mm.settled();
-    });
+    };
+    return this.#call('munmap', hex(addr), run, { addr, length });
   }
 
   /** Changes the protection of a range. */
   mprotect(addr: bigint, length: number | bigint, prot: Prot): void {
-    this.#callNow('mprotect', hex(addr), () => this.mm.mprotect(addr, length, prot));
+    this.#callNow('mprotect', hex(addr), () => this.mm.mprotect(addr, length, prot), { addr, length, prot });
   }
 
   /**
@@ -364,7 +379,8 @@ export class Process {
   ): number | Promise<number> {
     try {
       if (this.signal.aborted) throw hasExited(this);
-      const { lockdep } = this.host;
+      const { lockdep, syscalls } = this.host;
+      if (syscalls.watched) return this.#watchedTransfer(syscall, fd, buffer, offset, write);
       const result = lockdep.enabled
         ? lockdep.run<number | Promise<number>>(this.#task, () => transfer(this, fd, buffer, offset, write))
         : transfer(this, fd, buffer, offset, write);
@@ -374,17 +390,48 @@ export class Process {
     }
   }
 
-  /** A call that may wait. */
-  async #call<T>(syscall: string, subject: string | number | undefined, fn: () => Promise<T>): Promise<T> {
+  /** As the data path, for somebody who listens. */
+  #watchedTransfer(
+    syscall: string,
+    fd: number,
+    buffer: TransferBuffer,
+    offset: number | bigint | undefined,
+    write: boolean,
+  ): number | Promise<number> {
+    const { lockdep, syscalls } = this.host;
+    const args = { fd, addr: 'addr' in buffer ? buffer.addr : undefined, count: buffer.length, offset };
+    const result = syscalls.callNow({ process: this, name: syscall, args }, () =>
+      lockdep.run<number | Promise<number>>(this.#task, () => transfer(this, fd, buffer, offset, write)),
+    );
+    return typeof result === 'number' ? result : this.#track(syscall, fd, result);
+  }
+
+  /** A call that may wait. Its arguments are its subject unless given. */
+  async #call<T>(
+    syscall: string,
+    subject: string | number | undefined,
+    fn: () => Promise<T>,
+    args?: SyscallArguments | typeof watchedInside,
+  ): Promise<T> {
     if (this.signal.aborted) throw inCall(hasExited(this), syscall, subject);
-    return this.#track(syscall, subject, this.host.lockdep.run(this.#task, fn));
+    const { lockdep, syscalls } = this.host;
+    const run = () => lockdep.run(this.#task, fn);
+    const watched = syscalls.watched && args !== watchedInside;
+    return this.#track(
+      syscall,
+      subject,
+      watched ? syscalls.call({ process: this, name: syscall, args: args ?? subjectArgument(subject) }, run) : run(),
+    );
   }
 
   /** A call that answers at once. */
-  #callNow<T>(syscall: string, subject: string | number | undefined, fn: () => T): T {
+  #callNow<T>(syscall: string, subject: string | number | undefined, fn: () => T, args?: SyscallArguments): T {
     try {
       if (this.signal.aborted) throw hasExited(this);
-      return this.host.lockdep.run(this.#task, fn);
+      const { lockdep, syscalls } = this.host;
+      const run = () => lockdep.run(this.#task, fn);
+      if (!syscalls.watched) return run();
+      return syscalls.callNow({ process: this, name: syscall, args: args ?? subjectArgument(subject) }, run);
     } catch (error) {
       throw inCall(error, syscall, subject);
     }
@@ -411,6 +458,12 @@ export class Process {
     this.#status = status;
     this.#table.remove(this);
   }
+}
+
+/** The arguments of a call that has none but what it is made on. */
+function subjectArgument(subject: string | number | undefined): SyscallArguments {
+  if (subject === undefined) return {};
+  return typeof subject === 'number' ? { fd: subject } : { path: subject };
 }
 
 function inCall(error: unknown, syscall: string, subject: string | number | undefined): unknown {

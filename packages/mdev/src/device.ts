@@ -153,6 +153,8 @@ function enter(parent: MdevParent): Disposable {
 async function removeStore(device: MdevDevice, text: string): Promise<void> {
   if (parseNumber(text) === 0n) return;
   const file = device.sysfs.lookup('remove');
+  // whoever writes at this moment is let in too before the file goes, as on another processor
+  await device.host.scheduler.switchPoint('mdev remove');
   if (!(file instanceof SysfsFile) || !(await device.sysfs.removeSelf(file))) return;
   await mdevDeviceRemove(device);
 }

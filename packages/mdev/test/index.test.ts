@@ -1,0 +1,25 @@
+import { expect, it } from 'vitest';
+import * as api from '../src/index.js';
+
+it('has these public names', () => {
+  expect(Object.keys(api).sort()).toMatchInlineSnapshot(`
+    [
+      "MdevBus",
+      "MdevDevice",
+      "MdevDriver",
+      "MdevParent",
+      "MdevType",
+      "UUID_STRING_LEN",
+      "defineMdev",
+      "guidFormat",
+      "guidParse",
+      "mdevBus",
+      "mdevDeviceCreate",
+      "mdevDeviceRemove",
+      "mdevRegisterDriver",
+      "mdevRegisterParent",
+      "mdevUnregisterDriver",
+      "mdevUnregisterParent",
+    ]
+  `);
+});

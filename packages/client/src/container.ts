@@ -173,7 +173,10 @@ export class Container extends Descriptor {
    *
    * @param pageSize - bytes that a bit stands for
    */
-  async unmapDmaDirty(range: { iova: bigint; size: bigint }, pageSize: bigint): Promise<{ size: bigint; dirty: Uint8Array }> {
+  async unmapDmaDirty(
+    range: { iova: bigint; size: bigint },
+    pageSize: bigint,
+  ): Promise<{ size: bigint; dirty: Uint8Array }> {
     const order = this.transport.byteOrder;
     using memory = new Scratch(this.transport, bitmapBytes(range.size, pageSize));
     const bytes = new Uint8Array(iommuType1DmaUnmap.size + bitmap.size);

@@ -1,23 +1,23 @@
 // An open device.
 
 import {
-  deviceFeature,
-  deviceGfxPlaneInfo,
   type DeviceGfxPlaneInfo,
   DeviceInfoFlag,
+  deviceFeature,
+  deviceGfxPlaneInfo,
   deviceInfo,
   deviceIoeventfd,
   type ExerciseDevice,
   FeatureFlag,
   IoeventfdFlag,
   irqInfo,
+  isVfioError,
   pciDependentDevice,
   pciHotReset,
   pciHotResetInfo,
-  regionInfo,
   Request,
+  regionInfo,
   VfioError,
-  isVfioError,
 } from '@vfio/core';
 import { Descriptor } from './call.js';
 import type { Container } from './container.js';
@@ -236,7 +236,13 @@ export class Device extends Descriptor implements ExerciseDevice {
   }
 
   /** Has the kernel write a value to a region whenever an eventfd is signalled; undefined ends it. */
-  async setIoeventfd(region: Region, offset: number, width: Width, value: bigint, eventfd: number | undefined): Promise<void> {
+  async setIoeventfd(
+    region: Region,
+    offset: number,
+    width: Width,
+    value: bigint,
+    eventfd: number | undefined,
+  ): Promise<void> {
     const request = {
       argsz: deviceIoeventfd.size,
       flags: widthFlag[width],
@@ -260,7 +266,10 @@ export class Device extends Descriptor implements ExerciseDevice {
     const irq = await this.irq(index);
     if (eventfds.length === 0) await irq.disable();
     else if ((await irq.setEventfds(eventfds)) > 0) {
-      throw new VfioError('ENOSPC', 'fewer vectors than asked for', { syscall: 'VFIO_DEVICE_SET_IRQS', subject: this.name });
+      throw new VfioError('ENOSPC', 'fewer vectors than asked for', {
+        syscall: 'VFIO_DEVICE_SET_IRQS',
+        subject: this.name,
+      });
     }
   }
 

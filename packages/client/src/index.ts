@@ -6,7 +6,7 @@ export { DmaLogging } from './dma-logging.js';
 export { Group, type GroupStatus } from './group.js';
 export type { Capability } from './info.js';
 export { Irq } from './irq.js';
-export { Migration, type MigStateName, MigrationStream, migStateName, type PrecopyInfo } from './migration.js';
+export { Migration, MigrationStream, type MigStateName, migStateName, type PrecopyInfo } from './migration.js';
 export { ProcessTransport } from './process-transport.js';
 export { Region, type RegionArea, type Width } from './region.js';
 export type { Access, ClientMapping, ClientMemory, Transport } from './transport.js';

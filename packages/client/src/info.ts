@@ -1,7 +1,7 @@
 // INFO requests answer with a chain of capabilities behind the structure: asked twice when the first buffer was short.
 
 import { infoCapHeader } from '@vfio/core';
-import type { ByteOrder } from '@vfio/core';
+import type { ByteOrder } from '@vfio/host';
 
 /** A capability of an INFO answer. */
 export interface Capability {
@@ -50,7 +50,8 @@ export function capabilities(bytes: Uint8Array, first: number, order: ByteOrder)
   for (let at = first; at !== 0; ) {
     if (at + infoCapHeader.size > bytes.length) throw new RangeError(`a capability at ${at} of ${bytes.length} bytes`);
     const header = infoCapHeader.decode(bytes.subarray(at), order);
-    if (header.next !== 0 && header.next <= at) throw new RangeError(`a capability chain from ${at} back to ${header.next}`);
+    if (header.next !== 0 && header.next <= at)
+      throw new RangeError(`a capability chain from ${at} back to ${header.next}`);
     found.push({ id: header.id, version: header.version, bytes: bytes.subarray(at, header.next || bytes.length) });
     at = header.next;
   }

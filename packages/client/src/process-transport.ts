@@ -1,6 +1,6 @@
 // The transport inside the process that holds the machine.
 
-import { EventFd, O, type Process, Prot } from '@vfio/host';
+import { EventFdFile, O, type Process, Prot } from '@vfio/host';
 import type { Access, ClientMapping, ClientMemory, Transport } from './transport.js';
 
 /** System calls of a process of a host. */
@@ -74,15 +74,15 @@ export class ProcessTransport implements Transport {
 
   takeEvents(eventfd: number): bigint {
     const file = this.process.files.get(eventfd);
-    if (!(file instanceof EventFd)) throw new TypeError(`descriptor ${eventfd} is no eventfd`);
-    return file.consume();
+    if (!(file instanceof EventFdFile)) throw new TypeError(`descriptor ${eventfd} is no eventfd`);
+    return file.event.consume();
   }
 
-  readlink(path: string): Promise<string> {
+  async readlink(path: string): Promise<string> {
     return this.process.readlink(path);
   }
 
   async readdir(path: string): Promise<string[]> {
-    return (await this.process.readdir(path)).map((entry) => entry.name);
+    return this.process.readdir(path).map((entry) => entry.name);
   }
 }

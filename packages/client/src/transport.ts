@@ -1,7 +1,7 @@
 // How a client reaches a kernel: system calls on descriptors, and memory that the kernel can address. In process it is a
 // Process of a host; another door implements the same interface.
 
-import type { ByteOrder } from '@vfio/core';
+import type { ByteOrder } from '@vfio/host';
 
 /** Memory of the caller that can be mapped for DMA. Give it back with `free`. */
 export interface ClientMemory {

@@ -67,7 +67,8 @@ export class Container {
     const syscall = 'VFIO_SET_IOMMU';
     using _held = await this.lock.write();
     if (this.#groups.length === 0) throw new VfioError('EINVAL', 'the container has no group', { syscall });
-    if (this.#chosen) throw new VfioError('EINVAL', `the container uses ${this.#chosen.driver.name} already`, { syscall });
+    if (this.#chosen)
+      throw new VfioError('EINVAL', `the container uses ${this.#chosen.driver.name} already`, { syscall });
     using _drivers = await this.vfio.iommuDriversLock.lock();
     let failure: unknown = new VfioError('ENODEV', `no driver knows IOMMU type ${kind}`, { syscall });
     for (const driver of this.vfio.iommuDrivers) {
@@ -147,7 +148,10 @@ export class Container {
    */
   async detachGroup(group: Group): Promise<void> {
     group.groupLock.assertHeld();
-    this.vfio.host.log.warnOn(group.containerUsers !== 1, `group ${group.name} is detached with ${group.containerUsers} users`);
+    this.vfio.host.log.warnOn(
+      group.containerUsers !== 1,
+      `group ${group.name} is detached with ${group.containerUsers} users`,
+    );
     using _held = await this.lock.write();
     const iommuGroup = iommuGroupOf(group);
     await this.#chosen?.backend.detachGroup(iommuGroup);

@@ -1,25 +1,13 @@
 // The file of a device: what a user of VFIO reads, writes, maps and sends requests to.
 
-import { File, type IoctlCall, type Mapping, type MmapRequest, O, type UserBuffer } from '@vfio/host';
+import { File, type IoctlCall, type Mapping, type MmapRequest, O, type Process, type UserBuffer } from '@vfio/host';
 import type { VfioDevice } from './device.js';
 import { dispatchDeviceIoctl } from './device-ioctl.js';
-import { closeThroughGroup } from './device-open.js';
+import { closeThroughGroup, openThroughGroup } from './device-open.js';
+import type { DeviceUser } from './device-user.js';
 import { VfioError } from './errors.js';
 import type { Group } from './group.js';
-import { putRegistration } from './registration.js';
-
-/** One user of a device, from open to close. Source: drivers/vfio/vfio.h `struct vfio_device_file` */
-export class DeviceUser {
-  readonly device: VfioDevice;
-  readonly group: Group;
-  /** Nothing works before it is set, and it never goes back. */
-  accessGranted = false;
-
-  constructor(device: VfioDevice, group: Group) {
-    this.device = device;
-    this.group = group;
-  }
-}
+import { putRegistration } from './references.js';
 
 /** An open device. Source: drivers/vfio/vfio_main.c vfio_device_fops */
 export class DeviceFile extends File {
@@ -67,4 +55,26 @@ export class DeviceFile extends File {
 
 function refused(syscall: string, device: VfioDevice): VfioError {
   return new VfioError('EINVAL', `the device does not take ${syscall}`, { syscall, subject: device.dev.name });
+}
+
+/**
+ * Opens a device for a file of its group. The caller holds a registration reference, which the file takes over.
+ *
+ * @throws as {@link openThroughGroup}
+ * @throws ENFILE - no file can be made; the device is closed again
+ * @source drivers/vfio/group.c vfio_device_open_file()
+ */
+export async function openDeviceFile(group: Group, device: VfioDevice, process: Process): Promise<DeviceFile> {
+  const { host } = group.vfio;
+  const user = await openThroughGroup(group, device, process);
+  try {
+    host.faults.check('vfio_device_open_file:file', 'ENFILE');
+  } catch (error) {
+    await closeThroughGroup(user);
+    throw error;
+  }
+  if (group.kind === 'no-iommu') {
+    host.log.warn(`vfio-noiommu device opened by user (${process.comm}:${process.pid})`, device.dev.name);
+  }
+  return new DeviceFile(user);
 }

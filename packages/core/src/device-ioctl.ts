@@ -2,7 +2,7 @@
 
 import type { IoctlCall } from '@vfio/host';
 import type { VfioDevice } from './device.js';
-import type { DeviceUser } from './device-file.js';
+import type { DeviceUser } from './device-user.js';
 import { VfioError } from './errors.js';
 import { ioctlDeviceFeature } from './feature.js';
 import { ioctlGetRegionInfo } from './region-info.js';

@@ -2,9 +2,9 @@
 
 import { type Process, Undo } from '@vfio/host';
 import type { VfioDevice } from './device.js';
-import { DeviceFile, DeviceUser } from './device-file.js';
 import type { OpenBackend } from './device-record.js';
 import type { DeviceSet } from './device-set.js';
+import { DeviceUser } from './device-user.js';
 import { VfioError } from './errors.js';
 import type { Group } from './group.js';
 
@@ -15,17 +15,16 @@ import type { Group } from './group.js';
 type Deferred = (() => Promise<void>)[];
 
 /**
- * Opens a device for a file of its group. The caller holds a registration reference, which the file takes over.
+ * Opens a device for a user who comes through its group.
  *
  * @throws EINVAL - the group has no container, or that has no IOMMU driver
  * @throws ENODEV - the driver's module is going
  * @throws EPERM - a device without an IOMMU, and the caller lacks CAP_SYS_RAWIO
  * @throws whatever `openDevice` throws; all is as before then
- * @source drivers/vfio/group.c vfio_device_open_file()
+ * @source drivers/vfio/vfio_main.c vfio_df_open()
  */
-export async function openThroughGroup(group: Group, device: VfioDevice, process: Process): Promise<DeviceFile> {
-  const { host } = group.vfio;
-  host.faults.check('vfio_allocate_device_file:memory');
+export async function openThroughGroup(group: Group, device: VfioDevice, process: Process): Promise<DeviceUser> {
+  group.vfio.host.faults.check('vfio_allocate_device_file:memory');
   const user = new DeviceUser(device, group);
   const deferred: Deferred = [];
   try {
@@ -33,17 +32,7 @@ export async function openThroughGroup(group: Group, device: VfioDevice, process
   } finally {
     await runAll(deferred);
   }
-  try {
-    host.faults.check('vfio_device_open_file:file', 'ENFILE');
-    const file = new DeviceFile(user);
-    if (group.kind === 'no-iommu') {
-      host.log.warn(`vfio-noiommu device opened by user (${process.comm}:${process.pid})`, device.dev.name);
-    }
-    return file;
-  } catch (error) {
-    await closeThroughGroup(user);
-    throw error;
-  }
+  return user;
 }
 
 /** Source: drivers/vfio/group.c vfio_df_group_open() */
@@ -90,7 +79,8 @@ async function useContainer(
 ): Promise<OpenBackend> {
   const { container, openedFile } = group;
   const syscall = 'VFIO_GROUP_GET_DEVICE_FD';
-  if (!container?.backend || !openedFile) throw new VfioError('EINVAL', 'the container has no IOMMU driver', { syscall });
+  if (!container?.backend || !openedFile)
+    throw new VfioError('EINVAL', 'the container has no IOMMU driver', { syscall });
   if (group.kind === 'no-iommu' && !process.credentials.capable('SYS_RAWIO')) {
     throw new VfioError('EPERM', 'a device without an IOMMU needs CAP_SYS_RAWIO', { syscall });
   }

@@ -70,7 +70,7 @@ export async function assignDeviceSet(device: VfioDevice, setId: SetId | null | 
     const fresh = new DeviceSet(vfio, setId);
     // the map is not locked while the new set is made: somebody else may have been quicker
     const turn = scheduler.switchPoint('vfio_assign_device_set');
-    if (turn) await turn;
+    if (turn !== undefined) await turn;
     set = vfio.deviceSets.get(setId);
     if (set) set.deviceCount++;
     else {

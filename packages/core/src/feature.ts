@@ -4,8 +4,8 @@
 import type { IoctlCall } from '@vfio/host';
 import type { VfioDevice } from './device.js';
 import { VfioError } from './errors.js';
-import { migrationDataSize, migrationDeviceState, migrationFlags, precopyInfoV2 } from './feature-migration.js';
 import { loggingReport, loggingStart, loggingStop } from './feature-logging.js';
+import { migrationDataSize, migrationDeviceState, migrationFlags, precopyInfoV2 } from './feature-migration.js';
 import { deviceFeature, Feature, FeatureFlag } from './uapi/vfio.js';
 import { copyArgsz } from './user-args.js';
 

@@ -2,10 +2,10 @@
 
 import { File, type IoctlCall, type Process } from '@vfio/host';
 import { ContainerFile } from './container-file.js';
-import { openThroughGroup } from './device-open.js';
+import { openDeviceFile } from './device-file.js';
 import { VfioError } from './errors.js';
 import type { Group } from './group.js';
-import { putRegistration } from './registration.js';
+import { putRegistration } from './references.js';
 import { GroupStatusFlag, groupStatus, Request } from './uapi/vfio.js';
 import { copyArgsz, userString } from './user-args.js';
 
@@ -58,7 +58,9 @@ export class GroupFile extends File {
       case Request.GROUP_UNSET_CONTAINER:
         return await this.#unsetContainer();
       default:
-        throw new VfioError('ENOTTY', `a group does not know request 0x${call.request.toString(16)}`, { syscall: 'ioctl' });
+        throw new VfioError('ENOTTY', `a group does not know request 0x${call.request.toString(16)}`, {
+          syscall: 'ioctl',
+        });
     }
   }
 
@@ -96,7 +98,8 @@ export class GroupFile extends File {
     using _held = await group.groupLock.lock();
     if (group.hasIommu()) throw new VfioError('EINVAL', `group ${group.name} has a container already`, { syscall });
     if (!group.iommuGroup) throw gone(group, syscall);
-    if (!(file instanceof ContainerFile)) throw new VfioError('EBADFD', `descriptor ${fd} is no container`, { syscall });
+    if (!(file instanceof ContainerFile))
+      throw new VfioError('EBADFD', `descriptor ${fd} is no container`, { syscall });
     await file.container.attachGroup(group, call.process);
     return 0;
   }
@@ -105,7 +108,8 @@ export class GroupFile extends File {
     const { group } = this;
     const syscall = 'VFIO_GROUP_UNSET_CONTAINER';
     using _held = await group.groupLock.lock();
-    if (!group.hasIommu() || !group.container) throw new VfioError('EINVAL', `group ${group.name} has no container`, { syscall });
+    if (!group.hasIommu() || !group.container)
+      throw new VfioError('EINVAL', `group ${group.name} has no container`, { syscall });
     if (group.containerUsers !== 1) {
       throw new VfioError('EBUSY', `group ${group.name} has ${group.containerUsers - 1} open devices`, { syscall });
     }
@@ -125,7 +129,7 @@ export class GroupFile extends File {
       throw error;
     }
     try {
-      const file = await openThroughGroup(this.group, device, process);
+      const file = await openDeviceFile(this.group, device, process);
       process.files.install(fd, file, { cloexec: true });
       return fd;
     } catch (error) {

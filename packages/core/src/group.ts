@@ -7,7 +7,7 @@ import type { VfioDevice } from './device.js';
 import { VfioError } from './errors.js';
 import type { GroupFile } from './group-file.js';
 import type { GroupType } from './iommu-driver.js';
-import { tryGetRegistration } from './registration.js';
+import { tryGetRegistration } from './references.js';
 import type { Vfio } from './vfio.js';
 
 /** Source: drivers/vfio/vfio.h `struct vfio_group` */
@@ -52,7 +52,10 @@ export class Group {
     this.groupLock.assertHeld();
     const { log } = this.vfio.host;
     // the two go together
-    log.warnOn((this.container !== undefined) !== this.containerUsers > 0, `group ${this.name}: container and its users disagree`);
+    log.warnOn(
+      (this.container !== undefined) !== this.containerUsers > 0,
+      `group ${this.name}: container and its users disagree`,
+    );
     return this.container !== undefined;
   }
 

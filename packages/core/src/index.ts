@@ -28,15 +28,8 @@ export {
   putDevice,
   uninitGroupDev,
 } from './lifecycle.js';
-export {
-  devicePut,
-  deviceTryGet,
-  putRegistration,
-  registerEmulatedIommuDev,
-  registerGroupDev,
-  tryGetRegistration,
-  unregisterGroupDev,
-} from './registration.js';
+export { devicePut, deviceTryGet, putRegistration, tryGetRegistration } from './references.js';
+export { registerEmulatedIommuDev, registerGroupDev, unregisterGroupDev } from './registration.js';
 
 // Groups, containers and their files
 

@@ -7,6 +7,7 @@ import type { DeviceRecord } from './device-record.js';
 import { releaseDeviceSet } from './device-set.js';
 import { VfioError } from './errors.js';
 import { poison } from './poison.js';
+import { recordOf } from './references.js';
 import type { Vfio } from './vfio.js';
 
 /**
@@ -111,14 +112,10 @@ export async function putDevice(device: VfioDevice): Promise<void> {
  */
 export function freeDevice(device: VfioDevice): void {
   const record = recordOf(device);
-  if (record.freedBy !== undefined) throw new KernelBug('double-free', `${record.name} was freed already`, { origin: record.freedBy });
+  if (record.freedBy !== undefined)
+    throw new KernelBug('double-free', `${record.name} was freed already`, { origin: record.freedBy });
   if (!record.inRelease) throw new KernelBug('double-free', `freeDevice(${record.name}) outside of its release`);
   record.freedBy = new Error('freed here').stack ?? '';
-}
-
-function recordOf(device: VfioDevice): DeviceRecord {
-  if (!device.record) throw new TypeError('the device has not been through allocDevice or initDevice');
-  return device.record;
 }
 
 async function initRecord(vfio: Vfio, device: VfioDevice, dev: Device, ownedBy: 'core' | 'owner'): Promise<void> {
@@ -145,7 +142,7 @@ async function initRecord(vfio: Vfio, device: VfioDevice, dev: Device, ownedBy: 
       parent: dev,
       class: vfio.deviceClass,
       release: () => {
-        record.releasing = host.lockdep.run(`release ${name}`, () => dismantle(device, record));
+        record.releasing = host.lockdep.enter(`release ${name}`, () => dismantle(device, record));
       },
     }),
   };

@@ -39,7 +39,8 @@ export async function pinPages(device: VfioDevice, iova: bigint, npage: number, 
   const backend = backendOf(device);
   const iommuGroup = device.record?.backend?.group.iommuGroup;
   if (!backend || !iommuGroup) throw invalid(device, 'nothing to pin with');
-  if (npage > maxPinnedPages) throw new VfioError('E2BIG', `${npage} pages, ${maxPinnedPages} at most`, { subject: device.name });
+  if (npage > maxPinnedPages)
+    throw new VfioError('E2BIG', `${npage} pages, ${maxPinnedPages} at most`, { subject: device.name });
   if (!backend.pinPages) throw new VfioError('ENOTTY', 'the IOMMU driver can not pin', { subject: device.name });
   return await backend.pinPages(iommuGroup, iova, npage, prot);
 }

@@ -3,7 +3,14 @@
 import { KernelBug } from '@vfio/host';
 
 /** Questions that a debugger, a promise or a test runner asks of any object; they are no use of it. */
-const harmless: ReadonlySet<PropertyKey> = new Set(['then', 'toJSON', 'constructor', 'asymmetricMatch', 'nodeType', 'tagName']);
+const harmless: ReadonlySet<PropertyKey> = new Set([
+  'then',
+  'toJSON',
+  'constructor',
+  'asymmetricMatch',
+  'nodeType',
+  'tagName',
+]);
 
 /**
  * Makes every later access to an object's properties and methods throw.

@@ -1,11 +1,12 @@
 // Registration: what makes a device visible and reachable, the references that keep it so, and the wait for the last user.
 
-import { VfioDevice } from './device.js';
+import { Undo } from '@vfio/host';
+import type { VfioDevice } from './device.js';
 import type { DeviceRecord } from './device-record.js';
 import { assignDeviceSet } from './device-set.js';
 import { VfioError } from './errors.js';
 import { type GroupKind, leaveGroup, setGroup } from './group-registry.js';
-import { Undo } from '@vfio/host';
+import { putRegistration, recordOf } from './references.js';
 
 /** Milliseconds between two calls of a driver's `request`. */
 const requestIntervalMs = 10_000;
@@ -37,7 +38,7 @@ async function register(device: VfioDevice, kind: GroupKind): Promise<void> {
   const record = recordOf(device);
   const { vfio } = record;
   const { host } = vfio;
-  await host.lockdep.run(`register ${record.name}`, async () => {
+  await host.lockdep.enter(`register ${record.name}`, async () => {
     if (vfio.options.iommufd) {
       const complete = device.bindIommufd && device.unbindIommufd && device.attachIoas && device.detachIoas;
       if (host.log.warnOn(!complete, `${record.name}: the iommufd operations are missing`)) {
@@ -73,7 +74,7 @@ async function register(device: VfioDevice, kind: GroupKind): Promise<void> {
 export async function unregisterGroupDev(device: VfioDevice, options: { signal?: AbortSignal } = {}): Promise<void> {
   const record = recordOf(device);
   const { host } = record.vfio;
-  await host.lockdep.run(`unregister ${record.name}`, async () => {
+  await host.lockdep.enter(`unregister ${record.name}`, async () => {
     await device.group?.removeDevice(device);
     await host.devices.del(record.device);
     putRegistration(device);
@@ -98,37 +99,4 @@ async function waitForUsers(device: VfioDevice, record: DeviceRecord, signal?: A
       );
     }
   }
-}
-
-/**
- * Takes a registration reference, for somebody who delivers events to the device on his own account.
- *
- * @returns false once the device is unregistered, for ever
- * @source drivers/vfio/vfio_main.c vfio_device_try_get_registration()
- */
-export function tryGetRegistration(device: VfioDevice): boolean {
-  return recordOf(device).registration.incNotZero();
-}
-
-/**
- * Drops a registration reference.
- *
- * @source drivers/vfio/vfio_main.c vfio_device_put_registration()
- */
-export function putRegistration(device: VfioDevice): void {
-  const record = recordOf(device);
-  if (record.registration.decAndTest()) record.unregistered.complete();
-}
-
-/** @deprecated the name until v6.1 of {@link tryGetRegistration} */
-export const deviceTryGet = tryGetRegistration;
-
-/** @deprecated the name until v6.1 of {@link putRegistration} */
-export const devicePut = putRegistration;
-
-function recordOf(device: VfioDevice): DeviceRecord {
-  if (!(device instanceof VfioDevice) || !device.record) {
-    throw new TypeError('the device has not been through allocDevice or initDevice');
-  }
-  return device.record;
 }

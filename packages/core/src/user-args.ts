@@ -37,7 +37,8 @@ export function userString(call: IoctlCall, limit: number): string {
       pieces.push(bytes.subarray(0, end));
       return Buffer.concat(pieces).toString('latin1');
     }
-    if (bytes.length < Math.min(room, limit - taken)) throw new VfioError('EFAULT', 'the string is not readable', { syscall: 'ioctl' });
+    if (bytes.length < Math.min(room, limit - taken))
+      throw new VfioError('EFAULT', 'the string is not readable', { syscall: 'ioctl' });
     pieces.push(bytes);
     taken += bytes.length;
   }

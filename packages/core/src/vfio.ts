@@ -10,6 +10,7 @@ import type { IommuDriver } from './iommu-driver.js';
 import { type1Module } from './iommu-type1/index.js';
 import { createNoiommuDriver } from './noiommu-driver.js';
 import { PseudoFs } from './pseudo-fs.js';
+import { Virqfds } from './virqfd.js';
 
 /**
  * What the kernel was built with. All are on unless said otherwise.
@@ -34,6 +35,14 @@ const minors = 1 << 20;
 const miscMinor = 196;
 const moduleVersion = '0.3';
 
+/** What exists while the module is loaded. */
+interface Loaded {
+  readonly deviceClass: DeviceClass;
+  readonly groupClass: DeviceClass;
+  readonly groupMajor: number;
+  readonly virqfds: Virqfds;
+}
+
 /** VFIO on one host. Two of them know nothing of each other. */
 export class Vfio {
   readonly host: Host;
@@ -48,7 +57,7 @@ export class Vfio {
   /** @internal newest first */ readonly iommuDrivers: IommuDriver[] = [];
   /** @internal */ readonly iommuDriversLock: Mutex;
   /** @internal present when built with no-IOMMU */ noiommuDriver: IommuDriver | undefined;
-  #loaded: { readonly deviceClass: DeviceClass; readonly groupClass: DeviceClass; readonly groupMajor: number } | undefined;
+  #loaded: Loaded | undefined;
 
   constructor(host: Host, options: VfioOptions = {}) {
     this.host = host;
@@ -76,6 +85,11 @@ export class Vfio {
     return this.#whileLoaded().groupMajor;
   }
 
+  /** The eventfds that drivers listen to. */
+  get virqfds(): Virqfds {
+    return this.#whileLoaded().virqfds;
+  }
+
   /** The registered devices, group by group. */
   devices(): VfioDevice[] {
     return this.groups.flatMap((group) => group.devices);
@@ -83,7 +97,9 @@ export class Vfio {
 
   /** Whether devices without an IOMMU may be registered: the module's parameter. */
   noiommuEnabled(): boolean {
-    return this.options.noiommu && this.host.modules.get('vfio')?.paramOf('enable_unsafe_noiommu_mode', 'bool') === true;
+    return (
+      this.options.noiommu && this.host.modules.get('vfio')?.paramOf('enable_unsafe_noiommu_mode', 'bool') === true
+    );
   }
 
   /**
@@ -117,7 +133,7 @@ export class Vfio {
     if (at >= 0) this.iommuDrivers.splice(at, 1);
   }
 
-  #whileLoaded() {
+  #whileLoaded(): Loaded {
     if (!this.#loaded) throw new TypeError("module vfio is not loaded: host.modules.modprobe('vfio'), or depend on it");
     return this.#loaded;
   }
@@ -162,9 +178,11 @@ export class Vfio {
     undo.add(() => groupClass.destroy());
     const groupMajor = host.chrdevs.registerMajor('vfio');
     undo.add(() => host.chrdevs.unregisterMajor(groupMajor));
+    const virqfds = new Virqfds(host);
+    undo.add(() => virqfds.destroy());
     const deviceClass = new DeviceClass(host, 'vfio-dev', { devnode: (dev) => ({ name: `vfio/devices/${dev.name}` }) });
     undo.add(() => deviceClass.destroy());
-    this.#loaded = { deviceClass, groupClass, groupMajor };
+    this.#loaded = { deviceClass, groupClass, groupMajor, virqfds };
     undo.add(() => {
       this.#loaded = undefined;
     });

@@ -1,6 +1,13 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { allocDevice, assignDeviceSet, putDevice, registerGroupDev, unregisterGroupDev, VfioDevice } from '../src/index.js';
-import { bench, closePath, openPath, register, TestDevice, type TestBench } from './harness.js';
+import {
+  allocDevice,
+  assignDeviceSet,
+  putDevice,
+  registerGroupDev,
+  unregisterGroupDev,
+  VfioDevice,
+} from '../src/index.js';
+import { bench, closePath, openPath, register, type TestBench, TestDevice } from './harness.js';
 
 const einval = expect.objectContaining({ code: 'EINVAL' });
 

@@ -4,13 +4,13 @@ import {
   allocDevice,
   groupStatus,
   putDevice,
-  registerGroupDev,
   Request,
+  registerGroupDev,
   unregisterGroupDev,
   VfioDevice,
   VfioError,
 } from '../src/index.js';
-import { bench, closePath, openPath, register, TestDevice, type TestBench } from './harness.js';
+import { bench, closePath, openPath, register, type TestBench, TestDevice } from './harness.js';
 
 const code = (name: string) => expect.objectContaining({ code: name });
 
@@ -193,7 +193,11 @@ describe('GET_DEVICE_FD', () => {
     await on.process.ioctl(container, Request.SET_IOMMU, 3);
     const module = on.driver.module!.refcount;
     await expect(on.getDeviceFd(group, 'dev0')).rejects.toEqual(code('EIO'));
-    expect([one.device.openCount, one.device.group?.containerUsers, on.driver.module!.refcount]).toEqual([0, 1, module]);
+    expect([one.device.openCount, one.device.group?.containerUsers, on.driver.module!.refcount]).toEqual([
+      0,
+      1,
+      module,
+    ]);
     delete fail.openDevice;
     const fd = await on.getDeviceFd(group, 'dev0');
     expect(fd).toBe(container + 1);

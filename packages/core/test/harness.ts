@@ -1,6 +1,17 @@
 // A host with VFIO and a bus of test devices, for the tests of the core.
 
-import { Bus, Device, Driver, Host, type HostOptions, type IommuGroup, type IoctlCall, type Process, O, VirtualClock } from '@vfio/host';
+import {
+  Bus,
+  Device,
+  Driver,
+  Host,
+  type HostOptions,
+  type IoctlCall,
+  type IommuGroup,
+  O,
+  type Process,
+  VirtualClock,
+} from '@vfio/host';
 import {
   allocDevice,
   groupStatus,
@@ -217,4 +228,3 @@ export async function openPath(on: TestBench, device: VfioDevice, kind = 3, by =
 export async function closePath(on: TestBench, path: OpenPath, by = on.process): Promise<void> {
   for (const fd of [path.device, path.group, path.container]) await by.close(fd);
 }
-

@@ -1,4 +1,4 @@
-import { Device, isKernelBug } from '@vfio/host';
+import { type Device, isKernelBug } from '@vfio/host';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   allocDevice,
@@ -15,7 +15,7 @@ import {
   VfioDevice,
   VfioError,
 } from '../src/index.js';
-import { bench, type Journal, TestDevice, type TestBench } from './harness.js';
+import { bench, type Journal, type TestBench, TestDevice } from './harness.js';
 
 const einval = expect.objectContaining({ code: 'EINVAL' });
 

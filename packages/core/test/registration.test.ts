@@ -4,15 +4,15 @@ import {
   allocDevice,
   putDevice,
   putRegistration,
+  Request,
   registerEmulatedIommuDev,
   registerGroupDev,
-  Request,
   tryGetRegistration,
   unregisterGroupDev,
   Vfio,
   VfioDevice,
 } from '../src/index.js';
-import { bench, closePath, iommu, openPath, register, TestDevice, type TestBench } from './harness.js';
+import { bench, closePath, iommu, openPath, register, type TestBench, TestDevice } from './harness.js';
 
 const code = (name: string) => expect.objectContaining({ code: name });
 
@@ -70,7 +70,12 @@ describe('registerGroupDev', () => {
     const { init } = on.host;
     expect(await init.readlink('/sys/class/vfio-dev/vfio0')).toMatch(/dev0\/vfio-dev\/vfio0$/);
     const directory = `${one.parent.sysfs.path()}/vfio-dev/vfio0`;
-    expect((await init.readdir(directory)).map(({ name }) => name).sort()).toEqual(['device', 'power', 'subsystem', 'uevent']);
+    expect((await init.readdir(directory)).map(({ name }) => name).sort()).toEqual([
+      'device',
+      'power',
+      'subsystem',
+      'uevent',
+    ]);
     await one[Symbol.asyncDispose]();
     expect(await init.readdir('/sys/class/vfio-dev')).toEqual([]);
   });
@@ -128,7 +133,10 @@ describe('registerGroupDev', () => {
   it('CORE-026 undoes the group when the device cannot be added; the object lives until put', async () => {
     const parent = await on.addParent('dev0');
     const device = await allocDevice(on.vfio, TestDevice, parent, {});
-    for (const index of await steps(() => registerGroupDev(device), () => unregisterGroupDev(device))) {
+    for (const index of await steps(
+      () => registerGroupDev(device),
+      () => unregisterGroupDev(device),
+    )) {
       const arm = on.host.faults.failAt(index);
       const failed = await fails(registerGroupDev(device), () => unregisterGroupDev(device));
       expect([arm.fired, on.vfio.groups.length, on.vfio.groupMinors.used]).toEqual([true, 0, 0]);
@@ -167,7 +175,10 @@ describe('registerEmulatedIommuDev', () => {
     const parent = await on.addParent('dev0', null);
     const device = await allocDevice(on.vfio, TestDevice, parent, {});
     const groups = on.host.iommu.groups.size;
-    const indices = await steps(() => registerEmulatedIommuDev(device), () => unregisterGroupDev(device));
+    const indices = await steps(
+      () => registerEmulatedIommuDev(device),
+      () => unregisterGroupDev(device),
+    );
     for (const index of indices) {
       on.host.faults.failAt(index);
       await fails(registerEmulatedIommuDev(device), () => unregisterGroupDev(device));

@@ -8,7 +8,7 @@ import { DeviceCore, type DeviceCoreOptions } from './drivers/device-core.js';
 import { Uevents } from './drivers/uevents.js';
 import { isSystemError, KernelBug } from './errors.js';
 import type { Faults } from './faults.js';
-import { CharDevices } from './fs/chrdevs.js';
+import { type CharDeviceOptions, CharDevices } from './fs/chrdevs.js';
 import { Devtmpfs } from './fs/devtmpfs.js';
 import { ProcFs } from './fs/proc.js';
 import { TmpfsDirectory } from './fs/tmpfs.js';
@@ -31,7 +31,12 @@ import { Sysfs } from './sysfs/sysfs.js';
 import type { Leak, Tracker } from './tracker.js';
 
 /** What a host is made of. */
-export interface HostOptions extends SeamsOptions, PhysicalMemoryOptions, InterruptOptions, DeviceCoreOptions {
+export interface HostOptions
+  extends SeamsOptions,
+    PhysicalMemoryOptions,
+    InterruptOptions,
+    DeviceCoreOptions,
+    CharDeviceOptions {
   /** Byte order of the machine, and of its processes unless they say otherwise. Default: little. */
   readonly byteOrder?: ByteOrder;
   /** The first IOMMU unit. Default: none; `host.iommu.addUnit` adds some later. */
@@ -95,7 +100,7 @@ export class Host implements Seams, AsyncDisposable {
     this.memory = new PhysicalMemory(this, options);
     this.sysfs = new Sysfs(this);
     this.uevents = new Uevents(this);
-    this.chrdevs = new CharDevices(this);
+    this.chrdevs = new CharDevices(this, options);
     this.devtmpfs = new Devtmpfs(this, this.chrdevs);
     this.irq = new InterruptController(this, options);
     this.iommu = new Iommu({ seams: this, memory: this.memory, sysfs: this.sysfs, doorbell: this.irq }, options.iommu);

@@ -16,6 +16,7 @@ export function iommuOptions(section: 'none' | IommuSection | undefined): { iomm
     addressBits = defaultAddressBits,
     pageSizes,
     coherent = true,
+    enforceCoherency = coherent,
     msiIsolated = true,
     dirtyTracking = false,
     reserved,
@@ -25,6 +26,7 @@ export function iommuOptions(section: 'none' | IommuSection | undefined): { iomm
       aperture: [0n, (1n << BigInt(addressBits)) - 1n],
       pageSizes: pageSizes === undefined ? defaultPageSizes : number(pageSizes),
       coherent,
+      enforceCoherency,
       msiIsolated,
       dirtyTracking,
       reserved: reserved

@@ -92,13 +92,23 @@ function manifestAt(path: string): Manifest {
 
 function exportsMachine(path: string): boolean {
   const manifest = manifestAt(path);
-  return 'exports' in manifest && typeof manifest.exports === 'object' && manifest.exports !== null && './machine' in manifest.exports;
+  return (
+    'exports' in manifest &&
+    typeof manifest.exports === 'object' &&
+    manifest.exports !== null &&
+    './machine' in manifest.exports
+  );
 }
 
 async function load(name: string, directory: string): Promise<DriverPackage | undefined> {
   const module = await importFrom(`${name}/machine`, directory);
   if (module === undefined) return undefined;
-  if (typeof module !== 'object' || module === null || !('driverPackage' in module) || !isDriverPackage(module.driverPackage)) {
+  if (
+    typeof module !== 'object' ||
+    module === null ||
+    !('driverPackage' in module) ||
+    !isDriverPackage(module.driverPackage)
+  ) {
     throw new DriverPackageError(`${name}/machine does not export a driverPackage: ask its author`);
   }
   return module.driverPackage;
@@ -117,7 +127,8 @@ async function importFrom(specifier: string, directory: string): Promise<unknown
     return loaded;
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    if (code === 'ERR_MODULE_NOT_FOUND' || code === 'MODULE_NOT_FOUND' || code === 'ERR_PACKAGE_PATH_NOT_EXPORTED') return undefined;
+    if (code === 'ERR_MODULE_NOT_FOUND' || code === 'MODULE_NOT_FOUND' || code === 'ERR_PACKAGE_PATH_NOT_EXPORTED')
+      return undefined;
     throw error;
   }
 }

@@ -20,7 +20,10 @@ type Run = () => Promise<string>;
  *
  * @param address - address, UUID or vfioN
  */
-export async function* exerciseDevice(machine: Machine, address: string): AsyncGenerator<ExerciseStep, void, undefined> {
+export async function* exerciseDevice(
+  machine: Machine,
+  address: string,
+): AsyncGenerator<ExerciseStep, void, undefined> {
   const process = machine.process({ comm: 'exercise' });
   try {
     yield* runSteps(machine, process, address);
@@ -29,7 +32,11 @@ export async function* exerciseDevice(machine: Machine, address: string): AsyncG
   }
 }
 
-async function* runSteps(machine: Machine, process: Process, address: string): AsyncGenerator<ExerciseStep, void, undefined> {
+async function* runSteps(
+  machine: Machine,
+  process: Process,
+  address: string,
+): AsyncGenerator<ExerciseStep, void, undefined> {
   const entry = (await machine.devices()).find((one) => one.address === address || one.vfio === address);
   if (!entry) {
     yield { name: 'open', ok: false, detail: `no device '${address}': see vfio ls` };

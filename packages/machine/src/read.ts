@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
-import { isMap, isScalar, isSeq, LineCounter, parseDocument, type Document } from 'yaml';
+import { type Document, isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
 import { MachineFileError, type Position } from './file-error.js';
 import { type MachineFile, machineSchema } from './schema.js';
 import { type Complaint, firstComplaint, pathText } from './validate.js';
@@ -47,7 +47,8 @@ function textOf(file: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (cause) {
-    const reason = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT' ? 'no such file' : String(cause);
+    const reason =
+      cause instanceof Error && 'code' in cause && cause.code === 'ENOENT' ? 'no such file' : String(cause);
     throw new MachineFileError(file, '', `${reason}: give the path of a machine file`, undefined, { cause });
   }
 }

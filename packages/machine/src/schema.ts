@@ -19,7 +19,8 @@ export const machineSchema: JsonSchema = {
   $schema: 'https://json-schema.org/draft/2020-12/schema',
   $id: 'https://unpkg.com/@vfio/machine/schema/machine-v1.schema.json',
   title: 'VFIO machine',
-  description: 'A machine with VFIO on it: what host it is, which modules are loaded, and one section for each driver package.',
+  description:
+    'A machine with VFIO on it: what host it is, which modules are loaded, and one section for each driver package.',
   type: 'object',
   required: ['version'],
   properties: {
@@ -42,10 +43,7 @@ export const machineSchema: JsonSchema = {
           description: 'the first major number that a driver without one of its own gets; numbers go down from there',
         },
         iommu: {
-          oneOf: [
-            { const: 'none', description: 'no IOMMU at all' },
-            { $ref: '#/$defs/iommu' },
-          ],
+          oneOf: [{ const: 'none', description: 'no IOMMU at all' }, { $ref: '#/$defs/iommu' }],
           description: 'the IOMMU; one with 48 address bits and an MSI window unless said otherwise',
         },
         devices: {
@@ -61,7 +59,10 @@ export const machineSchema: JsonSchema = {
                 pattern: '^[^/]+(/[^/]+)*$',
                 description: 'below /sys/devices: pci0000:00/0000:00:1f.0; what is missing on the way is made',
               },
-              iommuGroup: { type: 'string', description: 'devices with the same word here share a group, numbered in this order' },
+              iommuGroup: {
+                type: 'string',
+                description: 'devices with the same word here share a group, numbered in this order',
+              },
             },
           },
         },
@@ -110,6 +111,7 @@ export const machineSchema: JsonSchema = {
         addressBits: { type: 'integer', minimum: 12, maximum: 64, description: 'width of an IOVA; 48' },
         pageSizes: { ...address, description: 'bitmap of page sizes in bytes; 4 KiB, 2 MiB and 1 GiB' },
         coherent: { type: 'boolean', description: 'DMA is coherent with caches; true' },
+        enforceCoherency: { type: 'boolean', description: 'can override no-snoop requests; as coherent' },
         msiIsolated: { type: 'boolean', description: 'interrupt remapping; true' },
         dirtyTracking: { type: 'boolean', description: 'page tables with dirty bits; false' },
         reserved: {
@@ -139,6 +141,7 @@ export interface IommuSection {
   readonly addressBits?: number;
   readonly pageSizes?: FileNumber;
   readonly coherent?: boolean;
+  readonly enforceCoherency?: boolean;
   readonly msiIsolated?: boolean;
   readonly dirtyTracking?: boolean;
   readonly reserved?: readonly {
@@ -177,4 +180,12 @@ export interface MachineFile {
 }
 
 /** Keys of a machine file that are no sections of drivers. */
-export const ownKeys: ReadonlySet<string> = new Set(['version', 'name', 'drivers', 'host', 'vfio', 'modules', '$schema']);
+export const ownKeys: ReadonlySet<string> = new Set([
+  'version',
+  'name',
+  'drivers',
+  'host',
+  'vfio',
+  'modules',
+  '$schema',
+]);

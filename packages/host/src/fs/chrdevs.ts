@@ -14,11 +14,18 @@ export const MISC_MAJOR = 10;
 /** Major of /dev/null and its like. */
 export const MEM_MAJOR = 1;
 
-/** Dynamic majors, in the order they are given out; those above are taken by drivers of every machine. */
-const dynamicMajors: readonly [first: number, last: number][] = [
-  [244, 234],
-  [511, 384],
-];
+/** The lowest of the first dynamic majors, and the second range that follows when they are used up. */
+const LAST_DYNAMIC_MAJOR = 234;
+const MORE_DYNAMIC_MAJORS: readonly [first: number, last: number] = [511, 384];
+
+/** The first dynamic major unless a machine says otherwise: those above are taken by drivers that are always there. */
+const FIRST_DYNAMIC_MAJOR = 244;
+
+/** What a machine says of its character devices. */
+export interface CharDeviceOptions {
+  /** The first major that a driver without one of its own gets; numbers go down from there. Default: 244. */
+  readonly firstDynamicMajor?: number;
+}
 
 /** Misc minors above this one are dynamic. */
 const FIXED_MISC_MINORS = 255;
@@ -46,6 +53,8 @@ interface Cdev {
 /** The character device numbers of a host. */
 export class CharDevices {
   readonly #seams: Seams;
+  /** In the order they are given out. */
+  readonly #dynamicMajors: readonly (readonly [first: number, last: number])[];
   readonly #majors = new Map<number, string>([
     [MEM_MAJOR, 'mem'],
     [MISC_MAJOR, 'misc'],
@@ -54,8 +63,9 @@ export class CharDevices {
   #misc: { readonly minor: number; readonly name: string }[] = [];
   readonly #cdevs = new Set<Cdev>();
 
-  constructor(seams: Seams) {
+  constructor(seams: Seams, options: CharDeviceOptions = {}) {
     this.#seams = seams;
+    this.#dynamicMajors = [[options.firstDynamicMajor ?? FIRST_DYNAMIC_MAJOR, LAST_DYNAMIC_MAJOR], MORE_DYNAMIC_MAJORS];
   }
 
   /**
@@ -141,7 +151,7 @@ export class CharDevices {
   }
 
   #freeMajor(): number {
-    for (const [first, last] of dynamicMajors) {
+    for (const [first, last] of this.#dynamicMajors) {
       for (let major = first; major >= last; major--) if (!this.#majors.has(major)) return major;
     }
     throw new SystemError('EBUSY', 'no dynamic major is free');

@@ -108,9 +108,9 @@ describe('Process.eventfd', () => {
     const { processes } = createLab();
     const big = processes.spawn({ byteOrder: 'big' });
     const fd = big.eventfd(0x0102, { nonblock: true });
-    big.write(fd, bytesOf(1n, false));
+    await big.write(fd, bytesOf(1n, false));
     const bytes = new Uint8Array(8);
-    big.read(fd, bytes);
+    await big.read(fd, bytes);
     expect(counterOf(bytes, false)).toBe(0x0103n);
   });
 

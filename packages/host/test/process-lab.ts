@@ -4,44 +4,30 @@
  */
 import { expect } from 'vitest';
 import {
-  CharDevices,
-  Devtmpfs,
   File,
   type FileOptions,
   Host,
   type HostOptions,
   O,
-  PhysicalMemory,
-  type PhysicalMemoryOptions,
-  type Process,
-  ProcessTable,
-  ProcFs,
   TmpfsDirectory,
   type UserBuffer,
-  Vfs,
+  type VfsNode,
   VirtualClock,
 } from '../src/index.js';
 
-/** A machine with a clock that stands still. */
-export function createLab(options: HostOptions & PhysicalMemoryOptions = {}) {
+/** A machine with a clock that stands still, and its root directory to put things into. */
+export function createLab(options: HostOptions = {}) {
   const clock = new VirtualClock();
   const host = new Host({ checked: true, clock, ...options });
-  const memory = new PhysicalMemory(host, options);
-  const root = new TmpfsDirectory('/');
-  const vfs = new Vfs(root);
-  const processes = new ProcessTable(host, { memory, vfs });
-  const chrdevs = new CharDevices(host);
-  const devtmpfs = new Devtmpfs(host, chrdevs);
-  const procfs = new ProcFs(processes);
-  const tmp = root.mkdir('tmp', 0o1777);
-  root.mkdir('dev');
-  root.mkdir('proc');
-  vfs.mount('/dev', devtmpfs.root);
-  vfs.mount('/proc', procfs.root);
-  procfs.addFile('devices', () => chrdevs.devicesText());
-  procfs.addFile('misc', () => chrdevs.miscText());
-  const init = processes.spawn({ comm: 'init' });
+  const { memory, vfs, processes, chrdevs, devtmpfs, procfs, init } = host;
+  const root = directory(vfs.resolve(init, '/').node);
+  const tmp = directory(vfs.resolve(init, '/tmp').node);
   return { host, clock, memory, root, tmp, vfs, processes, chrdevs, devtmpfs, procfs, init };
+}
+
+function directory(node: VfsNode): TmpfsDirectory {
+  if (node instanceof TmpfsDirectory) return node;
+  throw new TypeError('not a directory of a tmpfs');
 }
 
 /** The machine of {@link createLab}. */
@@ -74,9 +60,4 @@ export function serve(content: Uint8Array) {
 /** An error that carries this code. */
 export function errno(code: string, rest: Record<string, unknown> = {}) {
   return expect.objectContaining({ code, ...rest });
-}
-
-/** Installs a file and gives its descriptor. */
-export function install(process: Process, file: File): number {
-  return process.files.add(file);
 }

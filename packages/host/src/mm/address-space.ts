@@ -14,15 +14,16 @@ import {
   MMAP_MIN_ADDR,
   PAGE_SIZE,
   Prot,
-  pageAlign,
   TASK_SIZE,
   userAddress,
 } from './layout.js';
-import { type AccessSize, type Mapping, SegmentationFault } from './mapping.js';
+import type { AccessSize, Mapping } from './mapping.js';
 import type { PageRange, PhysicalMemory } from './physical-memory.js';
 import { PinnedRun } from './pinned-run.js';
-import { loadMemory, storeMemory } from './user-access.js';
-import { UserBuffer } from './user-buffer.js';
+import { loadMemory, type Reached, storeMemory, type UserMemory } from './user-access.js';
+import type { UserBuffer } from './user-buffer.js';
+import { bufferOverUser, copyFromUser, copyToUser } from './user-copy.js';
+import { accessRange, checkHugeCut, mapLength, userRange } from './user-range.js';
 import { FilePages, Vma } from './vma.js';
 import { VmaSet } from './vma-set.js';
 
@@ -63,7 +64,7 @@ export interface PinOptions {
 }
 
 /** The address space of one process. */
-export class AddressSpace {
+export class AddressSpace implements UserMemory {
   readonly byteOrder: ByteOrder;
   readonly #seams: Seams;
   readonly #memory: PhysicalMemory;
@@ -195,18 +196,7 @@ export class AddressSpace {
    * @throws EFAULT - a byte is not accessible
    */
   copyFrom(addr: bigint, length: number): Uint8Array {
-    const start = accessRange(addr, length);
-    const bytes = new Uint8Array(length);
-    for (let done = 0; done < length; ) {
-      const part = this.#reach(start + done, length - done, false) ?? efault(start + done);
-      if (part instanceof Vma) {
-        done += this.#copyDevice(part, start + done, bytes.subarray(done), false);
-      } else {
-        bytes.set(part, done);
-        done += part.length;
-      }
-    }
-    return bytes;
+    return copyFromUser(this, addr, length);
   }
 
   /**
@@ -215,16 +205,7 @@ export class AddressSpace {
    * @throws EFAULT - a byte is not accessible; those before it are written
    */
   copyTo(addr: bigint, bytes: Uint8Array): void {
-    const start = accessRange(addr, bytes.length);
-    for (let done = 0; done < bytes.length; ) {
-      const part = this.#reach(start + done, bytes.length - done, true) ?? efault(start + done);
-      if (part instanceof Vma) {
-        done += this.#copyDevice(part, start + done, bytes.subarray(done), true);
-      } else {
-        part.set(bytes.subarray(done, done + part.length));
-        done += part.length;
-      }
-    }
+    copyToUser(this, addr, bytes);
   }
 
   /**
@@ -244,20 +225,19 @@ export class AddressSpace {
    * @throws EFAULT - the range leaves user space; one that is not mapped makes a shorter buffer
    */
   userBuffer(addr: bigint, length: number, access: 'read' | 'write', process?: Process): UserBuffer {
-    const start = accessRange(addr, length);
-    const write = access === 'write';
-    if (length === 0) return new UserBuffer(0, new Uint8Array(0), process);
-    const first = this.#reach(start, length, write);
-    if (first === undefined) return new UserBuffer(length, new Uint8Array(0), process);
-    if (!(first instanceof Vma) && (first.length === length || !this.#accessible(start + first.length, write))) {
-      return new UserBuffer(length, first, process);
-    }
-    const copy = new Uint8Array(this.#prefix(start, length, write));
-    if (!write) {
-      copy.set(this.copyFrom(addr, copy.length));
-      return new UserBuffer(length, copy, process);
-    }
-    return new UserBuffer(length, copy, process, (filled) => this.copyTo(addr, filled));
+    return bufferOverUser(this, { addr, length, write: access === 'write', process });
+  }
+
+  /**
+   * What is at an address, with the page made present: bytes in place, at most `max` of them and at least one; the
+   * mapping of a device, which has to be asked itself; or the signal that an access raises.
+   */
+  reach(address: number, max: number, write: boolean): Reached {
+    if (address >= EPHEMERAL_BASE) return this.#ephemeral.find(address)?.subarray(0, max) ?? 'SIGSEGV';
+    const vma = this.#vmas.find(address);
+    if (vma === undefined || !vma.permits(write)) return 'SIGSEGV';
+    const span = vma.span(address, max, write);
+    return span === 'io' ? vma : span;
   }
 
   /**
@@ -267,7 +247,7 @@ export class AddressSpace {
    * @throws SegmentationFault
    */
   load(addr: bigint, size: AccessSize): bigint {
-    return loadMemory(this.#cpu, addr, size, this.byteOrder);
+    return loadMemory(this, addr, size, this.byteOrder);
   }
 
   /**
@@ -276,7 +256,7 @@ export class AddressSpace {
    * @throws SegmentationFault
    */
   store(addr: bigint, size: AccessSize, value: bigint): void {
-    storeMemory(this.#cpu, addr, size, value, this.byteOrder);
+    storeMemory(this, addr, size, value, this.byteOrder);
   }
 
   /**
@@ -476,52 +456,6 @@ export class AddressSpace {
     this.#releases.push(file.put());
   }
 
-  /** The bytes at an address, or the Vma of a device that has to be asked; undefined where an access faults. */
-  #reach(address: number, max: number, write: boolean): Uint8Array | Vma | undefined {
-    if (address >= EPHEMERAL_BASE) return this.#ephemeral.find(address)?.subarray(0, max);
-    const vma = this.#vmas.find(address);
-    if (vma === undefined || !vma.permits(write)) return undefined;
-    const span = vma.span(address, max, write);
-    if (span === 'SIGBUS') return undefined;
-    return span === 'io' ? vma : span;
-  }
-
-  #accessible(address: number, write: boolean): boolean {
-    return address < TASK_SIZE && this.#reach(address, 1, write) !== undefined;
-  }
-
-  /** How many of `length` bytes can be accessed without a fault. */
-  #prefix(start: number, length: number, write: boolean): number {
-    let done = 0;
-    while (done < length) {
-      const part = this.#reach(start + done, length - done, write);
-      if (part === undefined) break;
-      done += part instanceof Vma ? Math.min(length - done, PAGE_SIZE - ((start + done) % PAGE_SIZE)) : part.length;
-    }
-    return done;
-  }
-
-  /** Copies to or from registers, in the widest accesses that are aligned; returns how many bytes. */
-  #copyDevice(vma: Vma, address: number, bytes: Uint8Array, write: boolean): number {
-    const length = Math.min(bytes.length, PAGE_SIZE - (address % PAGE_SIZE));
-    for (let done = 0; done < length; ) {
-      const at = address + done;
-      const size = ([8, 4, 2, 1] as const).find((width) => at % width === 0 && width <= length - done) ?? 1;
-      const view = new DataView(bytes.buffer, bytes.byteOffset + done, size);
-      if (write) {
-        let value = 0n;
-        for (let byte = size - 1; byte >= 0; byte--) value = (value << 8n) | BigInt(view.getUint8(byte));
-        if (vma.file?.mapping.store?.(at - vma.base, size, value) === 'SIGBUS') return efault(at);
-      } else {
-        const value = vma.file?.mapping.load?.(at - vma.base, size) ?? 'SIGBUS';
-        if (value === 'SIGBUS') return efault(at);
-        for (let byte = 0; byte < size; byte++) view.setUint8(byte, Number((value >> BigInt(8 * byte)) & 0xffn));
-      }
-      done += size;
-    }
-    return length;
-  }
-
   #pinRun(address: number, pages: number, write: boolean): PinnedRun | undefined {
     const vma = address < TASK_SIZE ? this.#vmas.find(address) : undefined;
     if (vma === undefined || (vma.prot & (write ? Prot.WRITE : Prot.READ)) === 0) return undefined;
@@ -529,58 +463,4 @@ export class AddressSpace {
     if (frames === undefined) return undefined;
     return new PinnedRun(this.#seams.tracker, frames.range, frames.pfn, frames.pages);
   }
-
-  /** What loads and stores need of this address space. */
-  readonly #cpu = {
-    /** The mapping at an address, with the page made present; a fault is thrown as the CPU would raise it. */
-    reach: (address: number, max: number, write: boolean): Uint8Array | Vma => {
-      const argument = address >= EPHEMERAL_BASE ? this.#ephemeral.find(address) : undefined;
-      if (argument !== undefined) return argument.subarray(0, max);
-      const vma = this.#vmas.find(address);
-      if (vma === undefined || !vma.permits(write)) throw new SegmentationFault('SIGSEGV', BigInt(address));
-      const span = vma.span(address, max, write);
-      if (span === 'SIGBUS') throw new SegmentationFault('SIGBUS', BigInt(address));
-      return span === 'io' ? vma : span;
-    },
-  };
-}
-
-/** Length of a new mapping in whole units. */
-function mapLength(length: number | bigint, unit: number): number {
-  const bytes = Number(length);
-  if (bytes <= 0) throw new SystemError('EINVAL', 'length 0');
-  const rounded = Math.ceil(bytes / unit) * unit;
-  if (rounded > TASK_SIZE) throw new SystemError('ENOMEM', `${bytes} bytes do not fit user space`);
-  return rounded;
-}
-
-/** A page range given to munmap or mprotect. */
-function userRange(addr: bigint, length: number | bigint, outside: 'EINVAL' | 'ENOMEM'): [number, number] {
-  if (addr % BigInt(PAGE_SIZE) !== 0n) {
-    throw new SystemError('EINVAL', `address 0x${addr.toString(16)} is not page aligned`);
-  }
-  if (addr < 0n || addr > BigInt(TASK_SIZE) || BigInt(length) > BigInt(TASK_SIZE) - addr) {
-    throw new SystemError(outside, `0x${addr.toString(16)}+0x${length.toString(16)} is outside of user space`);
-  }
-  const start = Number(addr);
-  return [start, start + pageAlign(Number(length))];
-}
-
-/** A huge page goes as a whole or not at all. */
-function checkHugeCut(vma: Vma, start: number, end: number): void {
-  if (!vma.hugetlb) return;
-  const cut = (at: number): boolean => at > vma.start && at < vma.end && at % HUGE_PAGE_SIZE !== 0;
-  if (cut(start) || cut(end)) throw new SystemError('EINVAL', 'the range cuts a huge page');
-}
-
-/** Start of a range that the kernel is asked to access: `access_ok()`. */
-function accessRange(addr: bigint, length: number): number {
-  if (addr < 0n || addr + BigInt(length) > BigInt(TASK_SIZE)) {
-    throw new SystemError('EFAULT', `0x${addr.toString(16)}+0x${length.toString(16)} is outside of user space`);
-  }
-  return Number(addr);
-}
-
-function efault(address: number): never {
-  throw new SystemError('EFAULT', `0x${address.toString(16)} is not accessible`);
 }

@@ -94,7 +94,7 @@ describe('/sys/bus', () => {
       [],
     ]);
     await expect(machine.devices.driverRegister(new Driver({ name: 'd', bus }))).rejects.toThrow(errno('EINVAL'));
-    expect(machine.uevents.emitted.map(({ action, devpath, subsystem }) => [action, devpath, subsystem])).toEqual([
+    expect(machine.events().map(({ action, devpath, subsystem }) => [action, devpath, subsystem])).toEqual([
       ['add', '/bus/mdev', 'bus'],
       ['change', '/bus/mdev', 'bus'],
       ['remove', '/bus/mdev', 'bus'],
@@ -131,7 +131,7 @@ describe('the directory of a driver', () => {
     await machine.devices.driverUnregister(drv);
     expect(machine.ls(drivers)).toEqual(['quiet/']);
     expect(machine.ls('/sys/module/vfio_pci/drivers')).toEqual([]);
-    const own = machine.uevents.emitted.filter(({ devpath }) => devpath === '/bus/pci/drivers/vfio-pci');
+    const own = machine.events().filter(({ devpath }) => devpath === '/bus/pci/drivers/vfio-pci');
     expect(own.map(({ action, subsystem }) => [action, subsystem])).toEqual([
       ['add', 'drivers'],
       ['change', 'drivers'],
@@ -143,12 +143,12 @@ describe('the directory of a driver', () => {
     const { machine, bus, addDriver } = await pci();
     await addDriver('vfio-pci');
     await expect(addDriver('vfio-pci')).rejects.toThrow(errno('EBUSY'));
-    expect(machine.seams.log.entries.map(({ text }) => text)).toContain(
+    expect(machine.host.log.entries.map(({ text }) => text)).toContain(
       "Error: Driver 'vfio-pci' is already registered, aborting...",
     );
     expect(bus.drivers).toHaveLength(1);
     await machine.devices.driverUnregister(new Driver({ name: 'never', bus }));
-    expect(machine.seams.log.warnings().map(({ text }) => text)).toEqual(['Unexpected driver unregister!']);
+    expect(machine.host.log.warnings().map(({ text }) => text)).toEqual(['Unexpected driver unregister!']);
   });
 });
 
@@ -218,7 +218,7 @@ describe('bind and unbind', () => {
 
   it('wait while remove does, and then find what is left', async () => {
     const { machine, addDriver, dev, journal } = await pci(any);
-    const go = new Completion(machine.seams, 'go');
+    const go = new Completion(machine.host, 'go');
     await addDriver('vfio-pci', {
       remove: async () => {
         journal.push('remove begins');
@@ -269,7 +269,7 @@ describe('driver_override', () => {
     for (const length of [4095, 4096, 5000]) {
       await expect(machine.echo(file, 'x'.repeat(length))).rejects.toThrow(errno('EINVAL'));
     }
-    machine.seams.faults.failOn('device_set_driver_override:name');
+    machine.host.faults.failOn('device_set_driver_override:name');
     await expect(machine.echo(file, 'x')).rejects.toThrow(errno('ENOMEM'));
     expect(await machine.echo(file, '')).toBe(0);
     expect(dev.driverOverride).toBe('before');
@@ -352,7 +352,7 @@ describe('probe', () => {
       'eager probe 0000:00:03.0',
     ]);
     expect([dev.driver, second.driver, picky.devices, eager.devices]).toEqual([eager, eager, [], [dev, second]]);
-    expect(machine.seams.log.entries.filter(({ level }) => level === 'err')).toEqual([]);
+    expect(machine.host.log.entries.filter(({ level }) => level === 'err')).toEqual([]);
   });
 
   it('goes step by step, and back', async () => {
@@ -421,19 +421,19 @@ describe('probe', () => {
     expect(journal).toEqual(['bind-driver', 'driver-not-bound', 'dma cleanup']);
     expect([dev.driver, data.peek(dev), machine.ls(dev.sysfs.path())]).toEqual([undefined, undefined, before]);
     expect(
-      machine.seams.log.entries.filter(({ level }) => level === 'err').map(({ text, dev: who }) => [who, text]),
+      machine.host.log.entries.filter(({ level }) => level === 'err').map(({ text, dev: who }) => [who, text]),
     ).toEqual([[`vfio-pci ${bdf}`, 'probe with driver vfio-pci failed with error -5']]);
   });
 
   it('is undone by remove when the groups of the driver cannot be made', async () => {
     const { machine, addDriver, dev, journal } = await pci(any);
-    machine.seams.faults.failOn('sysfs_create_dir:vendor');
+    machine.host.faults.failOn('sysfs_create_dir:vendor');
     const drv = await addDriver('mtty', { devGroups: [{ name: 'vendor', attributes: [attribute('x')] }] });
     expect([dev.driver, journal]).toEqual([undefined, [`mtty probe ${bdf}`, `mtty remove ${bdf}`]]);
-    machine.seams.faults.failOn('sysfs_create_file:x');
+    machine.host.faults.failOn('sysfs_create_file:x');
     await expect(machine.devices.attachDriver(dev, drv)).rejects.toThrow(errno('ENOMEM'));
     expect(machine.ls(dev.sysfs.path())).toEqual(['driver_override', 'power/', 'subsystem@', 'uevent']);
-    expect(machine.seams.log.warnings()).toEqual([]);
+    expect(machine.host.log.warnings()).toEqual([]);
     await machine.devices.attachDriver(dev, drv);
     expect(dev.driver).toBe(drv);
   });
@@ -476,7 +476,7 @@ describe('probe', () => {
 
   it('of one device waits for nobody else', async () => {
     const { machine, addDevice, addDriver } = await pci();
-    const go = new Completion(machine.seams, 'go');
+    const go = new Completion(machine.host, 'go');
     const drv = await addDriver('slow', { probe: (device) => (device.name === bdf ? go.wait() : undefined) });
     const second = await addDevice('0000:00:03.0');
     const first = machine.devices.attachDriver(drv.bus.devices[0]!, drv);
@@ -533,7 +533,7 @@ describe('DeviceCore', () => {
 
   it('waits for those who bind and unbind before a driver is gone', async () => {
     const { machine, addDriver, journal } = await pci();
-    const go = new Completion(machine.seams, 'go');
+    const go = new Completion(machine.host, 'go');
     const drv = await addDriver('vfio-pci', { probe: () => go.wait() });
     await machine.echo(`/sys/bus/pci/devices/${bdf}/driver_override`, 'vfio-pci');
     const bind = machine.echo(`${drivers}/vfio-pci/bind`, bdf);
@@ -578,7 +578,7 @@ describe('deferred probe', () => {
       'clocks probe clock',
       'waits true',
     ]);
-    expect(machine.seams.tracker.count('work')).toBe(0);
+    expect(machine.host.tracker.count('work')).toBe(0);
   });
 
   it('does not miss what happened while it was refused', async () => {
@@ -759,7 +759,7 @@ describe('faults', () => {
         const bus = new Bus({
           name: 'b',
           match: () => false,
-          dmaConfigure: () => machine.seams.faults.check('iommu_device_use_default_domain:group', 'EBUSY'),
+          dmaConfigure: () => machine.host.faults.check('iommu_device_use_default_domain:group', 'EBUSY'),
         });
         await machine.devices.busRegister(bus);
         await machine.devices.driverRegister(
@@ -767,7 +767,7 @@ describe('faults', () => {
             name: 'drv',
             bus,
             devGroups: [{ attributes: [attribute('a'), attribute('b')] }],
-            probe: () => machine.seams.faults.check('probe:memory'),
+            probe: () => machine.host.faults.check('probe:memory'),
           }),
         );
         await machine.devices.register(new Device({ name: 'd', bus }));

@@ -1,52 +1,32 @@
 // A machine with sysfs, a driver core and modules, for their tests; root's shell on it, that answers as the scripts do.
 
 import { expect } from 'vitest';
-import { CharDevices } from '../src/fs/chrdevs.js';
-import { Devtmpfs } from '../src/fs/devtmpfs.js';
-import { TmpfsDirectory } from '../src/fs/tmpfs.js';
-import { Vfs } from '../src/fs/vfs.js';
-import {
-  type Attribute,
-  createSeams,
-  DeviceCore,
-  type DeviceCoreOptions,
-  type Host,
-  Modules,
-  type Process,
-  type Seams,
-  Sysfs,
-  Uevents,
-  VirtualClock,
-} from '../src/index.js';
-import { PhysicalMemory } from '../src/mm/physical-memory.js';
-import { ProcessTable } from '../src/process/process-table.js';
+import { type Attribute, Host, type HostOptions, type Process, type Uevent, VirtualClock } from '../src/index.js';
 
 const marks = { dir: '/', file: '', link: '@', char: '%' };
 
 /** The machine. */
 export class TestMachine {
-  readonly seams: Seams = createSeams({ checked: true, clock: new VirtualClock() });
-  readonly sysfs = new Sysfs(this.seams);
-  readonly uevents = new Uevents(this.seams);
-  readonly devtmpfs = new Devtmpfs(this.seams, new CharDevices(this.seams));
-  readonly host = { ...this.seams, sysfs: this.sysfs, uevents: this.uevents, devtmpfs: this.devtmpfs };
-  readonly devices: DeviceCore;
-  readonly modules = new Modules(this.host);
-  readonly processes: ProcessTable;
+  readonly host: Host;
+  readonly sysfs: Host['sysfs'];
+  readonly uevents: Host['uevents'];
+  readonly devices: Host['devices'];
+  readonly modules: Host['modules'];
   /** Root. */
   readonly process: Process;
+  /** Number of the last uevent of the boot. */
+  readonly #boot: number;
 
-  constructor(options: DeviceCoreOptions = {}) {
-    this.devices = new DeviceCore(this.host, options);
-    const root = new TmpfsDirectory('/');
-    const vfs = new Vfs(root);
-    for (const name of ['sys', 'dev']) root.add(name, new TmpfsDirectory(`/${name}`));
-    vfs.mount('/sys', this.sysfs.root);
-    vfs.mount('/dev', this.devtmpfs.root);
-    const memory = new PhysicalMemory(this.seams);
-    // Only its seams are asked of the host here.
-    this.processes = new ProcessTable(this.seams as Host, { memory, vfs });
-    this.process = this.processes.spawn({ comm: 'sh' });
+  constructor(options: HostOptions = {}) {
+    this.host = new Host({ checked: true, clock: new VirtualClock(), ...options });
+    ({ sysfs: this.sysfs, uevents: this.uevents, devices: this.devices, modules: this.modules } = this.host);
+    this.process = this.host.spawn({ comm: 'sh' });
+    this.#boot = this.uevents.seqnum;
+  }
+
+  /** Uevents since the machine was made. */
+  events(): Uevent[] {
+    return this.uevents.emitted.filter(({ seqnum }) => seqnum > this.#boot);
   }
 
   cat(path: string, by = this.process): Promise<string> {
@@ -71,7 +51,7 @@ export class TestMachine {
 
   /** All that is below /sys and /dev, and all that is tracked except processes. */
   state(): string[] {
-    const leaks = this.seams.tracker.leaks().map(({ kind, what }) => `${kind}: ${what}`);
+    const leaks = this.host.tracker.leaks().map(({ kind, what }) => `${kind}: ${what}`);
     return [...this.#tree('/sys'), ...this.#tree('/dev'), ...leaks];
   }
 
@@ -113,14 +93,14 @@ export async function everyStepFails<T>(
   const first = new TestMachine();
   const prepared = await prepare(first);
   const before = first.state();
-  const recording = first.seams.faults.record();
+  const recording = first.host.faults.record();
   await act(first, prepared);
   recording.stop();
   expect(first.state()).toEqual(before);
   for (const [index, step] of recording.steps.entries()) {
     const machine = new TestMachine();
     const again = await prepare(machine);
-    const arm = machine.seams.faults.failAt(index);
+    const arm = machine.host.faults.failAt(index);
     const outcome = await act(machine, again).then(
       () => undefined,
       (error: unknown) => error,
@@ -129,7 +109,7 @@ export async function everyStepFails<T>(
     if (outcome !== undefined) expect([step.name, outcome]).toEqual([step.name, errno(step.code)]);
     await machine.devices.settle();
     expect([step.name, machine.state()]).toEqual([step.name, before]);
-    expect(machine.seams.log.warnings()).toEqual([]);
+    expect(machine.host.log.warnings()).toEqual([]);
   }
   return recording.steps.map(({ name }) => name);
 }

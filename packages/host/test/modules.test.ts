@@ -64,7 +64,7 @@ describe('/sys/module', () => {
     await machine.modules.modprobe('mtty');
     await machine.echo('/sys/module/mtty/uevent', 'change');
     await machine.modules.rmmod('mtty');
-    expect(machine.uevents.emitted.map(({ action, devpath, subsystem }) => [action, devpath, subsystem])).toEqual([
+    expect(machine.events().map(({ action, devpath, subsystem }) => [action, devpath, subsystem])).toEqual([
       ['add', '/module/mtty', 'module'],
       ['change', '/module/mtty', 'module'],
       ['remove', '/module/mtty', 'module'],
@@ -146,12 +146,12 @@ describe('modprobe', () => {
     expect(journal).toEqual(['second', 'first false']);
     expect(machine.ls('/sys/module')).toEqual(['vfio/']);
     expect(machine.ls('/sys/module/vfio/holders')).toEqual([]);
-    expect(machine.uevents.emitted.map(({ devpath }) => devpath)).toEqual(['/module/vfio']);
+    expect(machine.events().map(({ devpath }) => devpath)).toEqual(['/module/vfio']);
     await expect(machine.modules.modprobe('mtty')).rejects.toThrow(errno('ENODEV'));
   });
 
   it('waits for a load that is under way, and has its result', async () => {
-    const go = new Completion(new TestMachine().seams, 'go');
+    const go = new Completion(new TestMachine().host, 'go');
     let loads = 0;
     let fail = false;
     const machine = machineWith(
@@ -197,7 +197,7 @@ describe('rmmod', () => {
   });
 
   it('waits for exit, and lets nobody in meanwhile', async () => {
-    const go = new Completion(new TestMachine().seams, 'go');
+    const go = new Completion(new TestMachine().host, 'go');
     const journal: string[] = [];
     const machine = machineWith(
       plain('mtty', {
@@ -233,11 +233,11 @@ describe('Module', () => {
     const module = await machine.modules.modprobe('mtty');
     module.tryGet();
     module.tryGet();
-    expect([module.refcount, machine.seams.tracker.count('module')]).toEqual([2, 2]);
+    expect([module.refcount, machine.host.tracker.count('module')]).toEqual([2, 2]);
     module.put();
     module.put();
     expect(() => module.put()).toThrow(expect.objectContaining({ kind: 'refcount' }));
-    expect(machine.seams.tracker.count('module')).toBe(0);
+    expect(machine.host.tracker.count('module')).toBe(0);
   });
 
   it('has parameters by name and type', async () => {
@@ -330,7 +330,7 @@ describe('parameters', () => {
     );
     expect(machine.ls('/sys/module')).toEqual(['vfio/']);
     await machine.modules.modprobe('vfio_iommu_type1', { nosuch: '1' });
-    expect(machine.seams.log.entries.map(({ text }) => text)).toContain(
+    expect(machine.host.log.entries.map(({ text }) => text)).toContain(
       "vfio_iommu_type1: unknown parameter 'nosuch' ignored",
     );
   });
@@ -377,7 +377,7 @@ describe('faults', () => {
             depends: ['vfio'],
             parameters: { p: { type: 'bool', default: true, mode: 0o444 } },
             init: ({ undo }) => {
-              machine.seams.faults.check('mtty_dev_init:memory');
+              machine.host.faults.check('mtty_dev_init:memory');
               const dir = machine.sysfs.devices.mkdir('mtty');
               undo.add(() => dir.remove());
             },

@@ -46,7 +46,7 @@ describe('the tree', () => {
     ]) {
       expect(again).toThrow(errno('EEXIST'));
     }
-    expect(machine.seams.log.entries.map(({ text }) => text)).toContain(
+    expect(machine.host.log.entries.map(({ text }) => text)).toContain(
       "sysfs: cannot create duplicate filename '/devices/it/name'",
     );
     expect(() => dir.mkdir('a/b')).toThrow(RangeError);
@@ -133,7 +133,7 @@ describe('files', () => {
   it('have owners and modes that can be changed', async () => {
     const { machine, dir } = machineWith();
     dir.addFile({ name: 'wo', mode: 0o200, store: () => {} });
-    const user = machine.processes.spawn({ uid: 1000 });
+    const user = machine.host.spawn({ uid: 1000 });
     await expect(machine.echo('/sys/devices/it/wo', '1', user)).rejects.toThrow(errno('EACCES'));
     machine.process.chown('/sys/devices/it/wo', 1000, 1000);
     expect(await machine.echo('/sys/devices/it/wo', '1', user)).toBe(1);
@@ -210,7 +210,7 @@ describe('files', () => {
       expect((await machine.cat('/sys/devices/it/file')).length).toBe(shown);
       dir.removeEntry('file');
     }
-    expect(machine.seams.log.entries.filter(({ text }) => text.includes('bad count'))).toHaveLength(2);
+    expect(machine.host.log.entries.filter(({ text }) => text.includes('bad count'))).toHaveLength(2);
   });
 
   it('are ENODEV for those who have them open when they are removed', async () => {
@@ -326,7 +326,7 @@ describe('groups', () => {
   it('are missed when they are removed and not there', () => {
     const { machine, dir } = machineWith();
     dir.removeGroup({ name: 'vendor', attributes: [] });
-    expect(machine.seams.log.warnings().map(({ text }) => text)).toEqual([
+    expect(machine.host.log.warnings().map(({ text }) => text)).toEqual([
       "sysfs group 'vendor' not found for kobject 'it'",
     ]);
   });
@@ -336,7 +336,7 @@ describe('removal', () => {
   /** A file whose store waits. */
   function slow(): { machine: TestMachine; dir: SysfsDir; go: Completion; running: Promise<number> } {
     const { machine, dir } = machineWith();
-    const go = new Completion(machine.seams, 'go');
+    const go = new Completion(machine.host, 'go');
     dir.mkdir('sub').addFile({ name: 'slow', mode: 0o200, store: () => go.wait() });
     return { machine, dir, go, running: machine.echo('/sys/devices/it/sub/slow', '1') };
   }
@@ -388,8 +388,8 @@ describe('removeSelf', () => {
   /** A file that removes itself and then waits. */
   function suicidal() {
     const { machine, dir } = machineWith();
-    const start = new Completion(machine.seams, 'start');
-    const go = new Completion(machine.seams, 'go');
+    const start = new Completion(machine.host, 'start');
+    const go = new Completion(machine.host, 'go');
     const journal: string[] = [];
     const file: SysfsFile = dir.addFile({
       name: 'remove',
@@ -427,7 +427,7 @@ describe('removeSelf', () => {
 
   it('waits for those who are busy in the file and do not try', async () => {
     const { machine, dir } = machineWith();
-    const reading = new Completion(machine.seams, 'reading');
+    const reading = new Completion(machine.host, 'reading');
     const file: SysfsFile = dir.addFile({
       name: 'both',
       mode: 0o644,

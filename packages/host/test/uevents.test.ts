@@ -65,7 +65,7 @@ describe('the file uevent', () => {
   }
 
   const file = '/sys/devices/virtual/it/dev/uevent';
-  const last = (machine: TestMachine) => machine.uevents.emitted.at(-1);
+  const last = (machine: TestMachine) => machine.events().at(-1);
 
   it('sends an event on demand', async () => {
     const { machine } = await machineWithDevice();
@@ -111,7 +111,7 @@ describe('the file uevent', () => {
     const { seqnum } = machine.uevents;
     await expect(machine.echo(file, text)).rejects.toThrow(errno('EINVAL'));
     expect(machine.uevents.seqnum).toBe(seqnum);
-    expect(machine.seams.log.entries.at(-1)?.text).toMatch(/^synth uevent: \/devices\/virtual\/it\/dev: /);
+    expect(machine.host.log.entries.at(-1)?.text).toMatch(/^synth uevent: \/devices\/virtual\/it\/dev: /);
   });
 
   it('of a device on no bus and in no class is silent', async () => {
@@ -119,6 +119,6 @@ describe('the file uevent', () => {
     await machine.devices.rootDeviceRegister('root');
     expect(await machine.cat('/sys/devices/root/uevent')).toBe('');
     expect(await machine.echo('/sys/devices/root/uevent', 'add')).toBe(3);
-    expect(machine.uevents.emitted).toEqual([]);
+    expect(machine.events()).toEqual([]);
   });
 });

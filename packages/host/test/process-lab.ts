@@ -9,6 +9,7 @@ import {
   Host,
   type HostOptions,
   O,
+  type Process,
   TmpfsDirectory,
   type UserBuffer,
   type VfsNode,
@@ -60,4 +61,9 @@ export function serve(content: Uint8Array) {
 /** An error that carries this code. */
 export function errno(code: string, rest: Record<string, unknown> = {}) {
   return expect.objectContaining({ code, ...rest });
+}
+
+/** Opens a file for a process; its descriptor. */
+export function install(process: Process, file: File): number {
+  return process.files.add(file);
 }

@@ -314,3 +314,17 @@ export {
   iommuViommuArmSmmuv3Invalidate,
   iommuViommuTegra241Cmdqv,
 } from './uapi/iommufd-viommu.js';
+
+// Requests as people read them
+
+export {
+  type FieldNames,
+  type UapiArgument,
+  type UapiCall,
+  type UapiFile,
+  type UapiLayout,
+  type UapiRest,
+  type UapiStruct,
+  uapiCall,
+  uapiFile,
+} from './uapi/calls.js';

@@ -1,6 +1,6 @@
 // Memory of a script process: buffers for its system calls, and the accesses of its own instructions.
 
-import { type ByteOrder, PAGE_SIZE, type Process, Prot, SegmentationFault } from '@vfio/host';
+import { type ByteOrder, PAGE_SIZE, type Process, Prot } from '@vfio/host';
 import type { ScalarSize } from './scalar.js';
 import { swapBytes } from './scalar.js';
 
@@ -144,7 +144,14 @@ function accessSize(length: number): ScalarSize {
   return length === 8 || length === 4 || length === 2 ? length : 1;
 }
 
+/** The signal of a load or store that failed, whichever copy of the host package threw it; undefined for anything else. */
+export function faultSignal(error: unknown): 'SIGBUS' | 'SIGSEGV' | undefined {
+  if (!(error instanceof Error) || error.name !== 'SegmentationFault' || !('signal' in error)) return undefined;
+  return error.signal === 'SIGBUS' ? 'SIGBUS' : 'SIGSEGV';
+}
+
 function faultOf(error: unknown): Fault {
-  if (error instanceof SegmentationFault) return error.signal;
+  const signal = faultSignal(error);
+  if (signal) return signal;
   throw error;
 }

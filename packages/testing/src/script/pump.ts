@@ -27,17 +27,14 @@ export class Pump {
     this.#nextNews = deferred();
   }
 
-  /**
-   * Lets time pass until `ready`.
-   *
-   * @returns false if that cannot happen any more: no timer is left on a virtual clock
-   */
-  async until(ready: () => boolean): Promise<boolean> {
+  /** Lets time pass until `ready`. Somebody has to have set a timer that makes it so in the end. */
+  async until(ready: () => boolean): Promise<void> {
     while (!ready()) {
       if (!this.#clock) await this.#nextNews.promise;
-      else if (!(await this.#quiet(ready)) && !(await this.#clock.runNext())) return ready();
+      else if (!(await this.#quiet(ready)) && !(await this.#clock.runNext()) && !ready()) {
+        throw new Error('the script waits, but no timer is left to wait for');
+      }
     }
-    return true;
   }
 
   /** Lets promise jobs run until nothing more comes of them; true if it got ready meanwhile. */

@@ -1,13 +1,13 @@
 // The interpreter: one process of a script, from its first line to its end. It has the named things of the script, a process of
 // the host to make its system calls, and the processes that it spawned.
 
-import { type Clock, type ClockTimer, isSystemError, type Process, SegmentationFault } from '@vfio/host';
+import { type Clock, type ClockTimer, isSystemError, type Process } from '@vfio/host';
 import { fromByteString } from './byte-string.js';
 import type { CommandScope } from './command.js';
 import { commands } from './commands/index.js';
 import { type Deferred, deferred } from './deferred.js';
 import { ScriptError, ScriptMistake } from './errors.js';
-import { ScriptMemory } from './memory.js';
+import { faultSignal, ScriptMemory } from './memory.js';
 import { Names } from './names.js';
 import { takeOptions } from './options.js';
 import { attempt } from './outcome.js';
@@ -174,6 +174,7 @@ export class ScriptProcess implements CommandScope {
   }
 
   #stopBy(error: unknown): void {
+    const signal = faultSignal(error);
     if (error instanceof ProcessEnd) {
       this.#exit(error.status);
     } else if (error instanceof ScriptMistake) {
@@ -182,8 +183,8 @@ export class ScriptProcess implements CommandScope {
       this.#emit({ line: this.#line, fatal: error.message.replace(/["\\\0-\x1f]/g, "'") });
       this.#run.report(new ScriptError(file, this.#line, error.message, { cause: error }));
       this.#exit(Status.MISTAKE);
-    } else if (error instanceof SegmentationFault) {
-      this.#exit(error.signal === 'SIGBUS' ? Status.SIGBUS : Status.SIGSEGV);
+    } else if (signal) {
+      this.#exit(Status[signal]);
     } else {
       this.#run.report(new StepFailure(this.#run.file, this.#line, this.#source, error));
       this.#finish(Status.SIGKILL, () => this.process.kill());
@@ -195,19 +196,28 @@ export class ScriptProcess implements CommandScope {
   }
 
   #finish(status: number, leave: () => Promise<void>): void {
+    const { file, stepTimeoutMs, report, running } = this.#run;
     this.#over = true;
     this.#alarm?.cancel();
     this.#start?.cancel();
-    const left = () => {
-      this.#status = status;
-      this.#run.running.delete(this);
-      this.#ended.resolve(status);
-      this.#run.notify();
-    };
-    leave().then(left, (error: unknown) => {
-      this.#run.report(new StepFailure(this.#run.file, this.#line, 'exit', error));
-      left();
-    });
+    const fail = (error: unknown) => report(new StepFailure(file, this.#line, 'exit', error));
+    // nobody waits for the first process: that it does not go away would not be noticed
+    const overdue =
+      this.#name === undefined ? this.clock.setTimer(stepTimeoutMs, () => fail('not done in time')) : undefined;
+    void leave()
+      .catch(fail)
+      .finally(() => {
+        overdue?.cancel();
+        running.delete(this);
+        this.#settle(status);
+      });
+  }
+
+  /** It counts as ended. */
+  #settle(status: number): void {
+    this.#status ??= status;
+    this.#ended.resolve(this.#status);
+    this.#run.notify();
   }
 
   async #block(body: readonly Statement[]): Promise<void> {
@@ -276,6 +286,8 @@ export class ScriptProcess implements CommandScope {
       if (this.#over) return;
       this.#emit({ line: this.#line, ...(this.#name !== undefined && { proc: this.#name }), fatal: 'timeout' });
       this.#finish(Status.TIMEOUT, () => this.process.kill());
+      // the run is over, even if the call that took too long does not let the process go
+      if (this.#name === undefined) this.#settle(Status.TIMEOUT);
     });
   }
 

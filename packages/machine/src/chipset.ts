@@ -42,7 +42,7 @@ function number(value: FileNumber): bigint {
 
 type ChipsetDevices = NonNullable<NonNullable<MachineFile['host']>['devices']>;
 
-/** Adds the devices that the file lists below /sys/devices, and the ones on the way to them. */
+/** Adds the devices that the file lists below /sys/devices, and the ones on the way to them; shutdown takes them out. */
 export async function buildDevices(host: Host, devices: ChipsetDevices): Promise<void> {
   const known = new Map<string, Device>();
   const groups = new Map<string, Device>();
@@ -53,9 +53,14 @@ export async function buildDevices(host: Host, devices: ChipsetDevices): Promise
       const at = names.slice(0, i + 1).join('/');
       let device = known.get(at);
       if (!device) {
-        device = new Device({ name, ...(parent ? { parent } : {}) });
-        await host.devices.register(device);
-        known.set(at, device);
+        const added = new Device({ name, ...(parent ? { parent } : {}) });
+        await host.devices.register(added);
+        host.atShutdown(async () => {
+          if (added.iommuGroup) host.iommu.removeDevice(added);
+          await host.devices.unregister(added);
+        });
+        known.set(at, added);
+        device = added;
       }
       parent = device;
     }

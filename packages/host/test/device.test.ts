@@ -229,6 +229,27 @@ describe('add and del', () => {
     ]);
   });
 
+  it('go on when user space cannot be told', async () => {
+    const machine = new TestMachine();
+    let full = true;
+    const bus = new Bus({
+      name: 'b',
+      uevent: () => {
+        if (full) throw new SystemError('ENOMEM', 'no room');
+      },
+    });
+    await machine.devices.busRegister(bus);
+    await machine.devices.driverRegister(new Driver({ name: 'drv', bus }));
+    const { seqnum } = machine.uevents;
+    const dev = await add(machine, { name: 'd', bus });
+    expect([dev.driver?.name, machine.uevents.seqnum]).toEqual(['drv', seqnum]);
+    expect(() => machine.devices.uevent(dev, 'change')).toThrow(errno('ENOMEM'));
+    await expect(machine.echo('/sys/devices/d/uevent', 'change')).rejects.toThrow(errno('ENOMEM'));
+    full = false;
+    await machine.devices.unregister(dev);
+    expect(machine.events().at(-1)?.action).toBe('remove');
+  });
+
   it('refuse a name that is taken or missing, a bus that is not there and a parent that is not added', async () => {
     const { machine, bus, mttyClass, parent, mdev } = await mtty();
     const before = machine.state();

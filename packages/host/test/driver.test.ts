@@ -460,6 +460,39 @@ describe('probe', () => {
     expect(machine.state()).toEqual(before);
   });
 
+  it('is taken back by a remove that cannot refuse', async () => {
+    const { machine, addDriver, dev } = await pci(any);
+    await addDriver('stubborn', {
+      remove: () => {
+        throw new SystemError('EBUSY', 'no');
+      },
+    });
+    expect(await machine.echo(`${drivers}/stubborn/unbind`, bdf)).toBe(12);
+    expect(dev.driver).toBeUndefined();
+    expect(machine.host.log.warnings().map(({ text }) => text)).toEqual([
+      `stubborn ${bdf}: remove callback returned a non-zero value (-16). This will be ignored.`,
+    ]);
+  });
+
+  it('is taken back by a remove with a bug, which surfaces', async () => {
+    const { machine, addDriver, addDevice, root } = await pci(any);
+    const drv = await addDriver('broken', {
+      remove: () => {
+        throw new TypeError('a bug');
+      },
+    });
+    const before = machine.state();
+    const dev = await addDevice('0000:00:03.0');
+    await expect(machine.devices.del(dev)).rejects.toThrow(TypeError);
+    dev.put();
+    expect([dev.driver, drv.devices.length, root.children().length, machine.state()]).toEqual([
+      undefined,
+      1,
+      1,
+      before,
+    ]);
+  });
+
   it('takes the lock of the parent too where the bus needs that', async () => {
     const locked: boolean[] = [];
     for (const needParentLock of [false, true]) {

@@ -7,7 +7,7 @@ import type { Seams } from '../seams.js';
 import { Undo } from '../undo.js';
 import { DeferredProbe } from './deferred-probe.js';
 import { type Device, deviceRecord } from './device.js';
-import { deviceUevent } from './device-uevent.js';
+import { announce } from './device-uevent.js';
 import type { Driver } from './driver.js';
 
 /**
@@ -212,7 +212,7 @@ export class Binder {
     this.deferred.remove(dev);
     this.deferred.trigger();
     bus.notify('bound-driver', dev);
-    deviceUevent(dev, 'bind');
+    announce(dev, 'bind');
   }
 
   /** Source: drivers/base/dd.c __device_release_driver() */
@@ -224,13 +224,17 @@ export class Binder {
     bus.notify('unbind-driver', dev);
     dev.sysfs.removeGroups(drv.options.devGroups ?? []);
     await dev.sysfs.drained();
-    await callRemove(drv, dev);
-    bus.options.dmaCleanup?.(dev);
-    unbindCleanup(dev);
-    drv.record?.devices.delete(dev);
-    deviceRecord(dev).bound = false;
-    bus.notify('unbound-driver', dev);
-    deviceUevent(dev, 'unbind');
+    try {
+      await callRemove(drv, dev);
+    } finally {
+      // A bug in remove surfaces, but does not keep the device from being unbound.
+      bus.options.dmaCleanup?.(dev);
+      unbindCleanup(dev);
+      drv.record?.devices.delete(dev);
+      deviceRecord(dev).bound = false;
+      bus.notify('unbound-driver', dev);
+      announce(dev, 'unbind');
+    }
   }
 }
 
@@ -250,9 +254,16 @@ async function callProbe(drv: Driver, dev: Device): Promise<void> {
   }
 }
 
+/** A driver cannot refuse to give a device back. */
 async function callRemove(drv: Driver, dev: Device): Promise<void> {
-  if (drv.bus.options.remove) await drv.bus.options.remove(dev, drv);
-  else await drv.options.remove?.(dev);
+  try {
+    if (drv.bus.options.remove) await drv.bus.options.remove(dev, drv);
+    else await drv.options.remove?.(dev);
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    const text = `remove callback returned a non-zero value (${error.errno}). This will be ignored.`;
+    dev.host.log.warnOn(true, `${dev.logName()}: ${text}`);
+  }
 }
 
 function driverSysfsAdd(drv: Driver, dev: Device): void {

@@ -14,7 +14,7 @@ import { busRegister, busUnregister } from './bus-core.js';
 import type { DriverCoreHost } from './core-host.js';
 import { Device, deviceRecord } from './device.js';
 import { type DevicePlace, devicePlace } from './device-place.js';
-import { deviceNodeName, deviceUevent, ueventAttribute } from './device-uevent.js';
+import { announce, deviceNodeName, deviceUevent, ueventAttribute } from './device-uevent.js';
 import type { Driver } from './driver.js';
 import { driverRegister, driverUnregister } from './driver-core.js';
 import { driverOverrideGroup } from './driver-override.js';
@@ -129,7 +129,7 @@ export class DeviceCore {
   }
 
   /**
-   * Sends a uevent about a device.
+   * Sends a uevent about a device. One that is on no bus and in no class sends none.
    *
    * @param env - variables of this event, before the device's own
    * @throws ENOMEM - the variables do not fit
@@ -269,7 +269,7 @@ export class DeviceCore {
       await dir.drained();
       record.sysfs = undefined;
     });
-    undo.add(() => deviceUevent(dev, 'remove'));
+    undo.add(() => announce(dev, 'remove'));
     dir.addFile(ueventAttribute(dev));
     this.#addClassLinks(dev, dir, undo);
     dir.addGroups([...(dev.class?.options.devGroups ?? []), ...(dev.options.groups ?? [])]);
@@ -278,7 +278,7 @@ export class DeviceCore {
     this.#addNode(dev, dir, undo);
 
     dev.bus?.notify('add-device', dev);
-    deviceUevent(dev, 'add');
+    announce(dev, 'add');
     undo.keep();
     this.#places.set(dev, place);
     try {
@@ -334,8 +334,12 @@ export class DeviceCore {
     // Differs: Linux goes on without a node when there is no memory for it.
     const { open } = dev.options;
     const node = this.#host.devtmpfs.add({ path: name, mode: mode ?? 0o600, ...devt, ...(open ? { open } : {}) });
-    deviceRecord(dev).node = node;
-    undo.add(() => node.remove());
+    const record = deviceRecord(dev);
+    record.node = node;
+    undo.add(() => {
+      node.remove();
+      record.node = undefined;
+    });
   }
 
   async #del(dev: Device): Promise<void> {
@@ -361,16 +365,25 @@ export class DeviceCore {
       deviceClass.members.delete(dev);
     }
     dir.removeEntry('uevent');
-    dir.removeGroups([...(dev.options.groups ?? [])].reverse());
+    dir.removeGroups(dev.options.groups ?? []);
     dir.removeGroups(deviceClass?.options.devGroups ?? []);
     await dir.drained();
-    if (bus) await this.#removeFromBus(dev, bus, dir);
+    try {
+      if (bus) await this.#removeFromBus(dev, bus, dir);
+    } finally {
+      await this.#removeDir(dev, dir);
+    }
+  }
+
+  /** What is left when the driver is gone. */
+  async #removeDir(dev: Device, dir: SysfsDir): Promise<void> {
+    const { bus, parent } = dev;
     this.#binder.deferred.remove(dev);
     bus?.notify('removed-device', dev);
-    deviceUevent(dev, 'remove');
+    announce(dev, 'remove');
     dir.remove();
     await dir.drained();
-    record.sysfs = undefined;
+    deviceRecord(dev).sysfs = undefined;
     this.#places.get(dev)?.leave();
     this.#places.delete(dev);
     if (bus) dev.put();

@@ -1,6 +1,7 @@
 /*
  * The uevents of devices: what is in them, who hears of them, and the file `uevent`.
  */
+import { isSystemError } from '../errors.js';
 import type { Attribute } from '../sysfs/attribute.js';
 import type { DeviceNodeName } from './class.js';
 import { type Device, deviceRecord } from './device.js';
@@ -28,6 +29,16 @@ export function deviceUevent(dev: Device, action: UeventAction, extra: Readonly<
   send(dev, action, (env) => {
     for (const [key, value] of Object.entries(extra)) env.addUeventVar(key, value);
   });
+}
+
+/** As `deviceUevent`, for steps that go on without it: what keeps a message from being sent is only logged. */
+export function announce(dev: Device, action: UeventAction): void {
+  try {
+    deviceUevent(dev, action);
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    dev.host.log.debug(`uevent '${action}' is not sent: ${error.message}`, dev.logName());
+  }
 }
 
 /** The file `uevent` of a device. Source: drivers/base/core.c uevent_show(), uevent_store() */

@@ -37,15 +37,10 @@ export { Work, WorkQueue, type WorkQueueOptions } from './sync/workqueue.js';
 
 // Memory
 
-export {
-  AddressSpace,
-  type AnonymousMapOptions,
-  type FileMapOptions,
-  type MapOptions,
-  type PinOptions,
-} from './mm/address-space.js';
+export { AddressSpace } from './mm/address-space.js';
 export { InodeMapping } from './mm/inode-mapping.js';
 export { type ByteOrder, HUGE_PAGE_SIZE, PAGE_SHIFT, PAGE_SIZE, Prot, pageAlign, TASK_SIZE } from './mm/layout.js';
+export type { AnonymousMapOptions, FileMapOptions, MapOptions, PinOptions } from './mm/map-options.js';
 export { type AccessSize, type Mapping, type PageRef, SegmentationFault } from './mm/mapping.js';
 export { type MmioWindow, PageRange, PhysicalMemory, type PhysicalMemoryOptions } from './mm/physical-memory.js';
 export { PinnedRun } from './mm/pinned-run.js';

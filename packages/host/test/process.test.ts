@@ -489,6 +489,19 @@ describe('Process.exit', () => {
     expect(init.exitStatus).toEqual({ code: 0, signal: 'SIGKILL' });
   });
 
+  it('happens once, even if who hears of it ends the process too', async () => {
+    let released = 0;
+    const { init } = withFile({ release: () => void released++ });
+    let again: Promise<void> | undefined;
+    init.signal.addEventListener('abort', () => {
+      again = init.exit(2);
+    });
+    const first = init.kill();
+    expect(again).toBe(first);
+    await first;
+    expect([released, init.exitStatus]).toEqual([1, { code: 0, signal: 'SIGKILL' }]);
+  });
+
   it('happens once, and no call is possible afterwards', async () => {
     const { init, fd } = withFile(serve(content()));
     const first = init.exit(1);

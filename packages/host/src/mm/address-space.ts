@@ -3,7 +3,6 @@
  * when it is touched. Addresses are bigints at this surface, as in the uAPI, and numbers below it.
  */
 import { SystemError } from '../errors.js';
-import type { File } from '../fs/file.js';
 import type { Process } from '../process/process.js';
 import type { Seams } from '../seams.js';
 import { EphemeralArguments } from './ephemeral.js';
@@ -17,7 +16,8 @@ import {
   TASK_SIZE,
   userAddress,
 } from './layout.js';
-import type { AccessSize, Mapping } from './mapping.js';
+import type { AnonymousMapOptions, FileMapOptions, MapOptions, PinOptions } from './map-options.js';
+import type { AccessSize } from './mapping.js';
 import type { PageRange, PhysicalMemory } from './physical-memory.js';
 import { PinnedRun } from './pinned-run.js';
 import { loadMemory, type Reached, storeMemory, type UserMemory } from './user-access.js';
@@ -26,42 +26,6 @@ import { bufferOverUser, copyFromUser, copyToUser } from './user-copy.js';
 import { accessRange, checkHugeCut, mapLength, userRange } from './user-range.js';
 import { FilePages, Vma } from './vma.js';
 import { VmaSet } from './vma-set.js';
-
-/** Where and how something is to be mapped. */
-export interface MapOptions {
-  /** A wish, or with `fixed` an order. Page aligned. */
-  readonly addr?: bigint;
-  readonly length: number | bigint;
-  readonly prot: Prot;
-  /** Writes are seen by whoever maps the same; default is a private copy. */
-  readonly shared?: boolean;
-  /** MAP_FIXED: exactly at `addr`, replacing what is there. */
-  readonly fixed?: boolean;
-  /** The caller may map below 64 KiB (CAP_SYS_RAWIO). */
-  readonly lowAddresses?: boolean;
-}
-
-/** Anonymous memory. */
-export interface AnonymousMapOptions extends MapOptions {
-  /** MAP_HUGETLB: pages of 2 MiB out of the pool. */
-  readonly hugetlb?: boolean;
-}
-
-/** A file that has agreed to be mapped. */
-export interface FileMapOptions extends MapOptions {
-  readonly file: File;
-  readonly mapping: Mapping;
-  /** Bytes from the start of the file, page aligned. */
-  readonly offset: number;
-  /** Protections that the descriptor's access mode allows at all. */
-  readonly mayProt: Prot;
-}
-
-/** How to pin. */
-export interface PinOptions {
-  /** Gives the pages before the first that cannot be pinned, instead of failing; at least one. */
-  readonly partial?: boolean;
-}
 
 /** The address space of one process. */
 export class AddressSpace implements UserMemory {

@@ -1,7 +1,7 @@
 /* mmap of a file: the checks around the file's own operation. */
 import { SystemError } from '../errors.js';
-import type { MapOptions } from '../mm/address-space.js';
 import { PAGE_SIZE, Prot, pageAlign, TASK_SIZE } from '../mm/layout.js';
+import type { MapOptions } from '../mm/map-options.js';
 import type { Process } from './process.js';
 
 /** How a file is mapped. */

@@ -325,14 +325,12 @@ export class Process {
    * are closed in order. Not to be awaited within one of its own calls.
    */
   exit(code = 0): Promise<void> {
-    this.#exiting ??= this.#end({ code });
-    return this.#exiting;
+    return this.#exiting ?? this.#beginEnd({ code });
   }
 
   /** Ends the process from outside, as SIGKILL does. */
   kill(): Promise<void> {
-    this.#exiting ??= this.#end({ code: 0, signal: 'SIGKILL' });
-    return this.#exiting;
+    return this.#exiting ?? this.#beginEnd({ code: 0, signal: 'SIGKILL' });
   }
 
   /** Becomes another user; leaving user 0 drops all capabilities. */
@@ -448,8 +446,14 @@ export class Process {
     }
   }
 
-  async #end(status: ExitStatus): Promise<void> {
+  #beginEnd(status: ExitStatus): Promise<void> {
+    // Known to be ending before anybody hears of it: who hears may want to end it too.
+    this.#exiting = Promise.resolve().then(() => this.#end(status));
     this.#killed.abort(new SystemError('EINTR', 'the process was killed'));
+    return this.#exiting;
+  }
+
+  async #end(status: ExitStatus): Promise<void> {
     await Promise.allSettled(this.#underWay);
     // Memory goes before descriptors, as in do_exit().
     this.mm.exit();

@@ -245,7 +245,9 @@ describe('add and del', () => {
     expect([dev.driver?.name, machine.uevents.seqnum]).toEqual(['drv', seqnum]);
     expect(() => machine.devices.uevent(dev, 'change')).toThrow(errno('ENOMEM'));
     await expect(machine.echo('/sys/devices/d/uevent', 'change')).rejects.toThrow(errno('ENOMEM'));
+    expect(await machine.cat('/sys/devices/d/uevent')).toBe('');
     full = false;
+    expect(await machine.cat('/sys/devices/d/uevent')).toBe('DRIVER=drv\n');
     await machine.devices.unregister(dev);
     expect(machine.events().at(-1)?.action).toBe('remove');
   });

@@ -48,7 +48,13 @@ export function ueventAttribute(dev: Device): Attribute {
     mode: 0o644,
     show: () => {
       const env = new UeventEnv(dev.host);
-      if (dev.bus ?? dev.class) fillDeviceEnv(dev, env);
+      try {
+        if (dev.bus ?? dev.class) fillDeviceEnv(dev, env);
+      } catch (error) {
+        // Who reads sees an empty file then, not the error.
+        if (isSystemError(error)) return '';
+        throw error;
+      }
       return env.variables.map(([key, value]) => `${key}=${value}\n`).join('');
     },
     store: (text) => {

@@ -34,7 +34,7 @@ async function findOrAllocGroup(device: VfioDevice): Promise<Group> {
   if (!iommuGroup) {
     if (!vfio.noiommuEnabled()) throw new VfioError('EINVAL', `${dev.name} is in no IOMMU group`);
     const group = await allocOwnGroup(vfio, dev, 'no-iommu');
-    host.log.taint('USER', 'vfio-noiommu');
+    host.log.taint('U', 'vfio-noiommu');
     host.log.warn('Adding kernel taint for vfio-noiommu group on device', dev.name);
     return group;
   }

@@ -10,6 +10,7 @@ import {
   type IommuGroup,
   O,
   type Process,
+  Undo,
   VirtualClock,
 } from '@vfio/host';
 import {
@@ -149,9 +150,14 @@ export async function bench(options: BenchOptions = {}): Promise<TestBench> {
     process,
     async addParent(name, group) {
       const dev = new Device({ name, bus });
-      await host.devices.register(dev);
-      parents.push(dev);
+      await using undo = new Undo();
+      host.devices.init(dev);
+      undo.add(() => dev.put());
+      await host.devices.add(dev);
+      undo.add(() => host.devices.del(dev));
       if (group !== null) host.iommu.probeDevice(dev, group ? { group } : {});
+      undo.keep();
+      parents.push(dev);
       return dev;
     },
     openGroup: (device, by = process) => by.open(`/dev/vfio/${device.group?.name}`, O.RDWR),

@@ -54,7 +54,13 @@ export async function buildDevices(host: Host, devices: ChipsetDevices): Promise
       let device = known.get(at);
       if (!device) {
         const added = new Device({ name, ...(parent ? { parent } : {}) });
-        await host.devices.register(added);
+        host.devices.init(added);
+        try {
+          await host.devices.add(added);
+        } catch (error) {
+          added.put();
+          throw error;
+        }
         host.atShutdown(async () => {
           if (added.iommuGroup) host.iommu.removeDevice(added);
           await host.devices.unregister(added);

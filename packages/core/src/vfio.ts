@@ -1,6 +1,6 @@
 // VFIO on a host: what the kernel keeps in file-level variables and module parameters, and the switches it was built with.
 
-import { DeviceClass, type Host, IdAllocator, Mutex, type Undo, undoable } from '@vfio/host';
+import { DeviceClass, type Host, IdAllocator, Mutex, type Undo } from '@vfio/host';
 import { ContainerFile } from './container-file.js';
 import type { VfioDevice } from './device.js';
 import type { DeviceSet, SetId } from './device-set.js';
@@ -147,7 +147,7 @@ export class Vfio {
       ...(this.options.noiommu
         ? { parameters: { enable_unsafe_noiommu_mode: { type: 'bool', default: false, mode: 0o644 } } }
         : {}),
-      ...undoable((undo) => this.#init(undo)),
+      init: ({ undo }) => this.#init(undo),
     });
     if (this.options.container) modules.define(type1Module(this));
   }

@@ -114,7 +114,6 @@ export { Sysfs } from './sysfs/sysfs.js';
 export { Module, type ModuleContext, type ModuleSpec, type ModuleState } from './modules/module.js';
 export { Modules, type ModulesHost } from './modules/modules.js';
 export { Param, type ParamSpec, type ParamTypes, type ParamValue } from './modules/params.js';
-export { undoable } from './modules/undoable.js';
 
 // IOMMU and interrupts
 

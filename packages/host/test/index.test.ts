@@ -69,6 +69,7 @@ it('exports these names and no others', () => {
       "Seek",
       "SegmentationFault",
       "SpinLock",
+      "Syscalls",
       "Sysfs",
       "SysfsDir",
       "SysfsFile",
@@ -114,7 +115,6 @@ it('exports these names and no others', () => {
       "setDriverOverride",
       "sysfsStreq",
       "ueventActions",
-      "undoable",
       "userBuffer",
     ]
   `);

@@ -44,6 +44,17 @@ describe('PhysicalMemory.alloc', () => {
     expect(memory.alloc(1, 'gap').basePfn).toBe(small.basePfn + 1);
   });
 
+  it('keeps what lies before and behind a large range in a hole', () => {
+    const { memory } = setUp();
+    const [first, hole] = [memory.alloc(1, 'first'), memory.alloc(511, 'hole')];
+    const [more, last] = [memory.alloc(600, 'more of the hole'), memory.alloc(1, 'last')];
+    more.put();
+    hole.put();
+    expect(memory.alloc(512, 'large').basePfn).toBe(more.basePfn);
+    expect(memory.alloc(511, 'before').basePfn).toBe(first.basePfn + 1);
+    expect(memory.alloc(88, 'behind').basePfn).toBe(last.basePfn - 88);
+  });
+
   it('is ENOMEM on a fault, with nothing tracked', () => {
     const { seams, memory } = setUp();
     seams.faults.failOn('alloc_pages:guest');

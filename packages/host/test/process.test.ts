@@ -489,6 +489,28 @@ describe('Process.exit', () => {
     expect(init.exitStatus).toEqual({ code: 0, signal: 'SIGKILL' });
   });
 
+  it('takes nothing away from a call that is still under way', async () => {
+    const log: string[] = [];
+    let finish = () => {};
+    const { init, fd } = withFile({
+      ioctl: async ({ process, arg }) => {
+        await new Promise<void>((resolve) => {
+          finish = resolve;
+        });
+        log.push(`reads ${process.mm.copyFrom(arg, 1)[0]}`);
+        return 0;
+      },
+    });
+    init.files.add(new TestFile({ release: () => void log.push('released') }));
+    const pending = init.ioctl(fd, 1, Uint8Array.of(7));
+    const killed = init.kill();
+    await new Promise(setImmediate);
+    expect(log).toEqual([]);
+    finish();
+    await Promise.all([pending, killed]);
+    expect(log).toEqual(['reads 7', 'released']);
+  });
+
   it('happens once, even if who hears of it ends the process too', async () => {
     let released = 0;
     const { init } = withFile({ release: () => void released++ });

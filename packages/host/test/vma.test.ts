@@ -194,6 +194,21 @@ describe('a memory mapping', () => {
     expect(bytes.buffer).toBe(range.span(0, 1).buffer);
   });
 
+  it('is gathered when its pages are not in order', () => {
+    const { mm, map, memory } = setUp();
+    const range = memory.alloc(2, 'of the file');
+    range.write(0, new Uint8Array(PAGE_SIZE).fill(1));
+    range.write(PAGE_SIZE, new Uint8Array(PAGE_SIZE).fill(2));
+    const addr = map({ kind: 'memory', fault: (page) => ({ range, index: 1 - page }) }, { pages: 2 });
+    expect([...mm.userBuffer(addr + PAGE - 2n, 4, 'read').bytes]).toEqual([2, 2, 1, 1]);
+    const runs = mm.pinPages(addr, 2, false);
+    expect(runs.map(({ pfn, pages }) => [pfn - range.basePfn, pages])).toEqual([
+      [1, 1],
+      [0, 1],
+    ]);
+    for (const run of runs) run.unpin();
+  });
+
   it('is copied page by page when private and written', () => {
     const { mm, range, addr, host } = withPages({ shared: false });
     range.write(0, Uint8Array.of(1, 2, 3));

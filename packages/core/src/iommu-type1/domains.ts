@@ -208,10 +208,8 @@ function releaseDomain(state: Type1State, entry: Type1Domain): void {
 /** Without memory for new windows the old ones stay: they are too narrow, never too wide. */
 function refreshWindows(state: Type1State, ends: IovaWindow | undefined): void {
   if (!ends) return;
-  const { faults } = state.host;
   try {
-    iovaGetCopy(faults, state.windows);
-    state.windows = resvRefresh(faults, ends, state.domains);
+    state.windows = resvRefresh(state.host.faults, ends, state.domains);
   } catch (error) {
     if (!isSystemError(error)) throw error;
   }

@@ -1,6 +1,6 @@
 import { type IommuGroup, type IommuUnit, PAGE_SIZE } from '@vfio/host';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { DmaUnmapFlag } from '../../src/uapi/vfio.js';
+import { DmaUnmapFlag, Extension } from '../../src/uapi/vfio.js';
 import { error, Machine, P, RW, U64_MAX, vtd } from './harness.js';
 
 let machine: Machine;
@@ -54,6 +54,39 @@ describe('groups in a container', () => {
     await container.detach(first);
     expect(translates(second, 16n * P)).toBe(true);
     expect(user.lockedVm).toBe(1);
+  });
+
+  it('enter no domain that enforces less than they could', async () => {
+    const strict = await machine.hardware('0000:00:02.0');
+    const loose = await machine.hardware('0000:00:03.0', { unit: lax() });
+    const container = await machine.container([loose, strict]);
+    expect(strict.domain).not.toBe(loose.domain);
+    expect(await container.backend.checkExtension(Extension.DMA_CC_IOMMU)).toBe(0);
+    await container.detach(loose);
+    expect(await container.backend.checkExtension(Extension.DMA_CC_IOMMU)).toBe(1);
+  });
+
+  it('pin once what an emulated device mapped before, however many domains follow', async () => {
+    const container = await machine.container([await machine.emulated('mtty')]);
+    const user = container.user();
+    await user.map(0n, user.anon(4), 4n * P);
+    await container.attach(await machine.hardware('0000:00:02.0'));
+    const pins = machine.host.tracker.count('pin');
+    await container.attach(await machine.hardware('0000:00:03.0', { unit: lax() }));
+    expect(machine.host.tracker.count('pin')).toBe(pins);
+    expect(user.lockedVm).toBe(4);
+    // and all of it can be written to by hardware
+    await user.startTracking();
+    expect(await user.dirtyPages(0n, 4n * P)).toEqual([0, 1, 2, 3]);
+  });
+
+  it('have pages of the CPU at least, whatever their hardware knows', async () => {
+    const unit = machine.host.iommu.addUnit({ ...vtd, pageSizes: 0x20_0800n });
+    const container = await machine.container([await machine.hardware('0000:00:02.0', { unit })]);
+    const user = container.user();
+    expect((await user.info()).iovaPgsizes).toBe(0x20_1000n);
+    await expect(user.map(0x800n, user.anon(1), P)).rejects.toEqual(error.EINVAL);
+    await user.map(0n, user.anon(1), P);
   });
 
   it('are attached once', async () => {

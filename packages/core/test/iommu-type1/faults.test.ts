@@ -98,6 +98,15 @@ describe('every step fails once', () => {
     );
   });
 
+  it('CORE-162 of mapping page by page', async () => {
+    await using machine = await Machine.create({ parameters: { disable_hugepages: '1' } });
+    const container = await machine.container([await machine.hardware('0000:00:02.0')]);
+    const user = container.user();
+    const memory = user.anon(4);
+    const run = () => user.map(0n, memory, 4n * P);
+    await everyStepFails({ machine, container, user, run, undo: () => user.unmapAll() });
+  });
+
   it('CORE-185 of attaching hardware to a container with mappings and pins', async () => {
     await using machine = await Machine.create();
     const emulated = await machine.emulated('mtty');

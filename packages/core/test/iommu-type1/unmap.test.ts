@@ -168,6 +168,9 @@ describe('exchange of addresses', () => {
     for (const page of [16n, 17n, 18n]) await user.map(page * P, memory, P);
     await user.unmap(18n * P, P, DmaUnmapFlag.VADDR);
     await expect(user.unmap(16n * P, 3n * P, DmaUnmapFlag.VADDR)).rejects.toEqual(error.EINVAL);
+    for (const page of [16n, 17n]) {
+      await expect(user.map(page * P, memory, P, DmaMapFlag.VADDR)).rejects.toEqual(error.EINVAL);
+    }
     await user.map(18n * P, memory, P, DmaMapFlag.VADDR);
     // now all are good again: attaching works
     await container.attach(await machine.hardware('0000:00:03.0'));
@@ -213,10 +216,46 @@ describe('exchange of addresses', () => {
     expect([user.lockedVm, heir.lockedVm]).toEqual([2, 4]);
     await expect(heir.map(32n * P, inherited, 2n * P, DmaMapFlag.VADDR)).rejects.toEqual(error.ENOMEM);
     expect([user.lockedVm, heir.lockedVm]).toEqual([2, 4]);
-    // the owner itself needs no room
     await user.map(32n * P, memory, 2n * P, DmaMapFlag.VADDR);
     await user.unmap(16n * P, 4n * P);
     expect([user.lockedVm, heir.lockedVm]).toEqual([2, 0]);
+  });
+
+  it('CORE-169 asks no further room of the process that has the charge already', async () => {
+    const memlock = { soft: 4n * P, hard: 4n * P };
+    const poor = container.user(machine.host.spawn({ comm: 'poor', uid: 1000, limits: { memlock } }));
+    const own = poor.anon(8);
+    await poor.map(16n * P, own, 4n * P);
+    await poor.unmap(16n * P, 4n * P, DmaUnmapFlag.VADDR);
+    await poor.map(16n * P, own + 4n * P, 4n * P, DmaMapFlag.VADDR);
+    expect(poor.lockedVm).toBe(4);
+  });
+
+  it('CORE-169 makes the limit of the new owner count from then on', async () => {
+    const [hardware] = [...machine.host.iommu.groups.values()];
+    const heir = container.user(machine.host.spawn({ comm: 'heir', uid: 1000 }));
+    await user.map(16n * P, memory, 4n * P);
+    await user.unmap(16n * P, 4n * P, DmaUnmapFlag.VADDR);
+    await heir.map(16n * P, heir.anon(4), 4n * P, DmaMapFlag.VADDR);
+    await container.attach(await machine.emulated('mtty'));
+    await container.detach(hardware!);
+    expect(heir.lockedVm).toBe(0);
+    heir.process.limits.set('memlock', { soft: 2n * P, hard: 2n * P }, true);
+    await expect(container.attach(hardware!)).rejects.toEqual(error.ENOMEM);
+  });
+
+  it('CORE-169 hands over what is charged now, not what was charged once', async () => {
+    const [hardware] = [...machine.host.iommu.groups.values()];
+    const emulated = await machine.emulated('mtty');
+    await container.attach(emulated);
+    await user.map(16n * P, memory, 4n * P);
+    await container.detach(hardware!);
+    await container.attach(hardware!);
+    await container.detach(emulated);
+    await user.unmap(16n * P, 4n * P, DmaUnmapFlag.VADDR);
+    const heir = container.user();
+    await heir.map(16n * P, heir.anon(4), 4n * P, DmaMapFlag.VADDR);
+    expect([user.lockedVm, heir.lockedVm]).toEqual([0, 4]);
   });
 
   it('CORE-169 takes the charge over from a process that is gone', async () => {
@@ -366,6 +405,38 @@ describe('UNMAP_DMA of pages that devices hold', () => {
     await user.unmap(0n, 4n * P);
     await opening;
     expect(events).toEqual(['told', 'let go', 'opened']);
+  });
+
+  it('CORE-180 counts the notifications of each mapping by itself', async () => {
+    const group = await machine.emulated('mtty');
+    const container = await machine.container([group]);
+    const user = container.user();
+    const { backend } = container;
+    await container.listen({ dmaUnmap: (iova) => backend.unpinPages(iova, 1) });
+    for (const page of [0n, 8n]) {
+      await user.map(page * P, user.anon(1), P);
+      for (let i = 0; i < 11; i++) await backend.pinPages(group, page * P, 1, RW);
+    }
+    expect(await user.unmap(0n, 16n * P)).toBe(2n * P);
+  });
+
+  it('CORE-180 stops without failure when somebody maps across an end meanwhile', async () => {
+    const group = await machine.emulated('mtty');
+    const container = await machine.container([group]);
+    const user = container.user();
+    const { backend } = container;
+    await user.map(0n, user.anon(2), 2n * P);
+    await user.map(4n * P, user.anon(1), P);
+    await container.listen({
+      async dmaUnmap() {
+        await user.map(6n * P, user.anon(4), 4n * P);
+        await backend.unpinPages(4n * P, 1);
+      },
+    });
+    await backend.pinPages(group, 4n * P, 1, RW);
+    // what went before the notification is reported, the rest stays
+    expect(await user.unmap(0n, 8n * P)).toBe(2n * P);
+    expect(await user.unmapAll()).toBe(5n * P);
   });
 
   it('CORE-180 calls a device that never lets go a bug, after 11 notifications', async () => {

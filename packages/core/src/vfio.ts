@@ -1,6 +1,6 @@
 // VFIO on a host: what the kernel keeps in file-level variables and module parameters, and the switches it was built with.
 
-import { DeviceClass, type Host, IdAllocator, Mutex, type Undo } from '@vfio/host';
+import { DeviceClass, type Host, IdAllocator, type ModuleContext, Mutex } from '@vfio/host';
 import { ContainerFile } from './container-file.js';
 import type { VfioDevice } from './device.js';
 import type { DeviceSet, SetId } from './device-set.js';
@@ -153,7 +153,7 @@ export class Vfio {
   }
 
   /** Source: drivers/vfio/vfio_main.c vfio_init() */
-  async #init(undo: Undo): Promise<void> {
+  async #init(undo: ModuleContext['undo']): Promise<void> {
     const { host } = this;
     if (this.options.container) {
       const misc = await host.misc.register({

@@ -2,7 +2,7 @@
  * The CPU reads and writes for emulated devices: no pins, just a copy between a buffer and the memory of the process that
  * made the mapping, with the protections that the process has there.
  */
-import { type AddressSpace, isSystemError, Prot } from '@vfio/host';
+import { type AddressSpace, type ErrnoCode, isSystemError, Prot } from '@vfio/host';
 import { VfioError } from '../errors.js';
 import { markBytesDirty } from './dirty.js';
 import type { Type1State } from './state.js';
@@ -23,15 +23,16 @@ function dmaRwChunk(
   write: boolean,
   caller: AddressSpace | undefined,
 ): number {
-  const where = { syscall, subject: `iova 0x${iova.toString(16)}` };
+  const refuse = (code: ErrnoCode, reason: string, cause?: unknown) =>
+    new VfioError(code, reason, { syscall, subject: `iova 0x${iova.toString(16)}`, cause });
   const dma = state.dmas.at(pageOf(iova));
-  if (!dma) throw new VfioError('EINVAL', 'not mapped', where);
+  if (!dma) throw refuse('EINVAL', 'not mapped');
   if ((write && (dma.prot & Prot.WRITE) === 0) || (dma.prot & Prot.READ) === 0) {
-    throw new VfioError('EPERM', `mapped for access ${dma.prot}, and the CPU ${write ? 'writes' : 'reads'}`, where);
+    throw refuse('EPERM', `mapped for access ${dma.prot}, and the CPU ${write ? 'writes' : 'reads'}`);
   }
   const { mm } = dma;
-  if (!mm.alive) throw new VfioError('EPERM', 'the owner of the memory is gone', where);
-  if (caller && caller !== mm) throw new VfioError('EFAULT', 'the memory is of another process', where);
+  if (!mm.alive) throw refuse('EPERM', 'the owner of the memory is gone');
+  if (caller && caller !== mm) throw refuse('EFAULT', 'the memory is of another process');
   const offset = iova - dma.iova;
   const left = dma.size - offset;
   const count = left < BigInt(bytes.length) ? Number(left) : bytes.length;
@@ -41,10 +42,7 @@ function dmaRwChunk(
     else bytes.set(mm.copyFrom(vaddr, count));
   } catch (error) {
     if (!isSystemError(error)) throw error;
-    throw new VfioError('EFAULT', `${count} bytes at 0x${vaddr.toString(16)} are not accessible`, {
-      ...where,
-      cause: error,
-    });
+    throw refuse('EFAULT', `${count} bytes at 0x${vaddr.toString(16)} are not accessible`, error);
   }
   if (write && state.dirtyPageTracking) markBytesDirty(state, dma, offset, count);
   return count;

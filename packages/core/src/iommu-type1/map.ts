@@ -2,7 +2,7 @@
  * New mappings. With hardware in the container their memory is pinned and shown to every domain at once, run by run; in a
  * container of emulated devices they are only written down. The same request gives a mapping its new address in an exchange.
  */
-import { type IoctlCall, IommuProt, PAGE_SIZE, type Process } from '@vfio/host';
+import { type ErrnoCode, type IoctlCall, IommuProt, PAGE_SIZE, type Process } from '@vfio/host';
 import { VfioError } from '../errors.js';
 import { DmaMapFlag, type IommuType1DmaMap, iommuType1DmaMap } from '../uapi/vfio.js';
 import { copyArgsz } from '../user-args.js';
@@ -126,36 +126,29 @@ function createDma(state: Type1State, args: IommuType1DmaMap, caller: Process): 
  */
 async function doMap(state: Type1State, args: IommuType1DmaMap, caller: Process): Promise<void> {
   const { flags, vaddr, iova, size } = args;
-  const where = { syscall, subject: rangeText(iova, size) };
-  if (size === 0n) throw new VfioError('EINVAL', 'size is 0', where);
+  const refuse = (code: ErrnoCode, reason: string) =>
+    new VfioError(code, reason, { syscall, subject: `${rangeText(iova, size)} at 0x${vaddr.toString(16)}` });
+  if (size === 0n) throw refuse('EINVAL', 'size is 0');
   const end = rangeEnd(iova, size);
   if (end === undefined || rangeEnd(vaddr, size) === undefined) {
-    throw new VfioError(
-      'EOVERFLOW',
-      `iova or vaddr 0x${vaddr.toString(16)} passes the end of the address space`,
-      where,
-    );
+    throw refuse('EOVERFLOW', 'iova or vaddr passes the end of the address space');
   }
   const setVaddr = (flags & DmaMapFlag.VADDR) !== 0;
   const access = (flags & (DmaMapFlag.READ | DmaMapFlag.WRITE)) !== 0;
-  if (setVaddr === access) throw new VfioError('EINVAL', 'either VADDR, or READ or WRITE or both', where);
+  if (setVaddr === access) throw refuse('EINVAL', 'either VADDR, or READ or WRITE or both');
 
   using _held = await state.lock.lock();
   if (((size | iova | vaddr) & (state.pgsize - 1n)) !== 0n) {
-    throw new VfioError(
-      'EINVAL',
-      `size, iova or vaddr 0x${vaddr.toString(16)} is not a multiple of ${state.pgsize}`,
-      where,
-    );
+    throw refuse('EINVAL', `size, iova or vaddr is not a multiple of ${state.pgsize}`);
   }
   if (setVaddr) {
     updateVaddr(state, args, caller);
     return;
   }
   const other = state.dmas.find(pageOf(iova), pageOf(end));
-  if (other) throw new VfioError('EEXIST', `overlaps mapping ${rangeText(other.iova, other.size)}`, where);
-  if (state.dmaAvail === 0) throw new VfioError('ENOSPC', 'no mapping is left', where);
-  if (!iovaDmaValid(state.windows, iova, end)) throw new VfioError('EINVAL', 'not inside of a usable range', where);
+  if (other) throw refuse('EEXIST', `overlaps mapping ${rangeText(other.iova, other.size)}`);
+  if (state.dmaAvail === 0) throw refuse('ENOSPC', 'no mapping is left');
+  if (!iovaDmaValid(state.windows, iova, end)) throw refuse('EINVAL', 'not inside of a usable range');
   createDma(state, args, caller);
 }
 

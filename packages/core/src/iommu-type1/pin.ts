@@ -2,7 +2,7 @@
  * Pages of a process that stay where they are: in runs, for the hardware that maps them, and one by one, for emulated
  * devices that ask. A page can be held both ways and is charged once.
  */
-import { type IommuGroup, PAGE_SIZE, type PinnedRun, Prot } from '@vfio/host';
+import { type ErrnoCode, type IommuGroup, PAGE_SIZE, type PinnedRun, Prot } from '@vfio/host';
 import { VfioError } from '../errors.js';
 import type { PinnedPage } from '../iommu-driver.js';
 import { markPageDirty } from './dirty.js';
@@ -159,9 +159,10 @@ export async function pinPages(
 
 function pinPage(state: Type1State, page: number, prot: number, account: boolean): PinnedPage {
   const dma = state.dmas.at(page);
-  const where = { syscall: 'vfio_pin_pages', subject: `iova 0x${pageAddress(page).toString(16)}` };
-  if (!dma) throw new VfioError('EINVAL', 'not mapped', where);
-  if ((dma.prot & prot) !== prot) throw new VfioError('EPERM', `mapped for access ${dma.prot}, not ${prot}`, where);
+  const refuse = (code: ErrnoCode, reason: string) =>
+    new VfioError(code, reason, { syscall: 'vfio_pin_pages', subject: `iova 0x${pageAddress(page).toString(16)}` });
+  if (!dma) throw refuse('EINVAL', 'not mapped');
+  if ((dma.prot & prot) !== prot) throw refuse('EPERM', `mapped for access ${dma.prot}, not ${prot}`);
   let pfn = dma.findPfn(page);
   if (pfn) {
     pfn.refCount++;

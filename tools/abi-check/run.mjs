@@ -12,8 +12,8 @@ const built = new URL('../../packages/core/dist/index.js', import.meta.url);
 const headers = ['linux/vfio.h', 'linux/vfio_zdev.h', 'linux/iommufd.h'];
 
 function findCompiler() {
-  const candidates = [process.env.CC, 'cc', 'gcc', 'clang'].filter((name) => name);
-  return candidates.find((name) => spawnSync(name, ['--version'], { stdio: 'ignore' }).status === 0);
+  const candidates = [process.env.CC, 'cc', 'gcc', 'clang'];
+  return candidates.find((name) => name && spawnSync(name, ['--version'], { stdio: 'ignore' }).status === 0);
 }
 
 /** A header with everything that it includes; undefined when the system does not have it. */

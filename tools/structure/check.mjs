@@ -27,7 +27,7 @@ export function readPackages(packagesRoot) {
     if (manifest.private) continue;
     const files = [...walk(directory)].map((path) => {
       const code = path.endsWith('.ts');
-      const text = code ? readFileSync(path, 'utf8') : '';
+      const text = code || path.endsWith('.md') ? readFileSync(path, 'utf8') : '';
       const imports = code ? ts.preProcessFile(text, true, true).importedFiles.map(({ fileName }) => fileName) : [];
       return { path: relative(directory, path), text, imports };
     });

@@ -33,8 +33,18 @@ export const layers = {
 export const driverNames = new Set(Object.keys(drivers));
 
 /** Files that every driver package has; `src/<part>/` may hold a set of them when a package brings several drivers. */
-export const requiredRooms = ['src/index.ts', 'src/machine.ts', 'test/conformance.test.ts', 'README.md'];
+export const requiredRooms = ['src/index.ts', 'src/machine.ts', 'test/conformance.test.ts'];
 export const driverRooms = ['driver.ts', 'device.ts'];
 
 /** Longest source file, in lines; a longer one becomes a folder. */
 export const longestFile = 500;
+
+/** Headings of a README, in this order; others may stand between them. */
+export const readmeHeadings = [
+  'Install',
+  'Example',
+  'What is covered',
+  'Errors',
+  'Differences from the kernel',
+  'License',
+];

@@ -1,9 +1,12 @@
 // The rules of the house, each a function from what a package is to what is wrong with it.
 
 import { dirname, posix } from 'node:path';
-import { driverNames, driverRooms, layers, longestFile, requiredRooms } from './layers.mjs';
+import { isDeepStrictEqual } from 'node:util';
+import { driverNames, driverRooms, layers, longestFile, readmeHeadings, requiredRooms } from './layers.mjs';
 
 const scope = '@vfio/';
+/** Under this condition tests and the compiler read a neighbour from its sources. */
+const sourceCondition = '@vfio/source';
 
 /** `@vfio/pci/core` -> { name: 'pci', subpath: './core' }; undefined for other packages. */
 function neighbour(specifier) {
@@ -39,13 +42,52 @@ export function checkImports(pkg, packages) {
 /** Dependencies that point up: other packages are installed without them. */
 export function checkManifest(pkg) {
   const allowed = layers[pkg.name] ?? [];
-  return Object.keys(pkg.manifest.dependencies ?? {})
-    .map(neighbour)
-    .filter((target) => target && !allowed.includes(target.name))
-    .map(
-      (target) =>
-        `packages/${pkg.name}/package.json: depends on ${scope}${target.name}: ${pkg.name} may use ${list(allowed)} only`,
-    );
+  return Object.keys(pkg.manifest.dependencies ?? {}).flatMap((dependency) => {
+    const target = neighbour(dependency);
+    if (!target || allowed.includes(target.name)) return [];
+    return [`packages/${pkg.name}/package.json: depends on ${dependency}: ${pkg.name} may use ${list(allowed)} only`];
+  });
+}
+
+/** What users of a published package find in its manifest: the same in all of them. */
+export function checkMetadata(pkg) {
+  const { manifest } = pkg;
+  const problems = [];
+  const expect = (condition, problem) => {
+    if (!condition) problems.push(`packages/${pkg.name}/package.json: ${problem}`);
+  };
+  expect(manifest.name === `${scope}${pkg.name}`, `the name is not ${scope}${pkg.name}`);
+  expect(manifest.description, 'has no description');
+  expect(manifest.license === 'MIT', 'the license is not MIT');
+  expect(manifest.type === 'module', "the type is not 'module'");
+  expect(manifest.sideEffects === false, 'sideEffects is not false: importing a package has no effect');
+  expect(manifest.keywords?.includes('vfio'), "has no keyword 'vfio'");
+  const driver = manifest.keywords?.includes('vfio-driver') ?? false;
+  expect(driver === driverNames.has(pkg.name), "the keyword 'vfio-driver' is for driver packages, and for all of them");
+  expect(manifest.publishConfig?.access === 'public', 'publishConfig.access is not public');
+  const published = withoutSource(manifest.exports);
+  expect(
+    isDeepStrictEqual(manifest.publishConfig?.exports, published),
+    `publishConfig.exports is not exports without '${sourceCondition}'`,
+  );
+  return problems;
+}
+
+/** What `exports` becomes when the package is published: its sources are then no entry any more. */
+function withoutSource(exports) {
+  if (typeof exports !== 'object' || exports === null) return exports;
+  const kept = Object.entries(exports).filter(([condition]) => condition !== sourceCondition);
+  return Object.fromEntries(kept.map(([key, value]) => [key, withoutSource(value)]));
+}
+
+/** The same headings in every README. */
+export function checkReadme(pkg) {
+  const readme = pkg.files.find(({ path }) => path === 'README.md');
+  if (!readme) return [`packages/${pkg.name}: has no README.md`];
+  const headings = [...readme.text.matchAll(/^## (.+)$/gm)].map(([, heading]) => heading);
+  const found = headings.filter((heading) => readmeHeadings.includes(heading));
+  if (isDeepStrictEqual(found, readmeHeadings)) return [];
+  return [`packages/${pkg.name}/README.md: has the headings ${list(found)}; wanted: ${list(readmeHeadings)}`];
 }
 
 /** Hardware knows the bus, never the driver. */
@@ -99,11 +141,11 @@ export function checkFiles(pkg) {
 }
 
 function list(names) {
-  return names.length ? names.join(', ') : 'no other package';
+  return names.length ? names.join(', ') : 'none';
 }
 
 /** All rules on all packages. */
 export function checkAll(packages) {
-  const rules = [checkImports, checkManifest, checkHardware, checkRooms, checkFiles];
+  const rules = [checkImports, checkManifest, checkMetadata, checkHardware, checkRooms, checkFiles, checkReadme];
   return [...packages.values()].flatMap((pkg) => rules.flatMap((rule) => rule(pkg, packages)));
 }

@@ -52,7 +52,7 @@ describe('intersect', () => {
       ['vfio_device_info', undefined, 1],
       ['vfio_irq_set', 4, 0],
     ]);
-    expect(known[0].members.map(({ cName }) => cName)).toEqual(['argsz', 'flags', 'num_regions', 'num_irqs']);
+    expect(known[0]?.members.map(({ cName }) => cName)).toEqual(['argsz', 'flags', 'num_regions', 'num_irqs']);
   });
 });
 

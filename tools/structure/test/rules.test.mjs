@@ -1,8 +1,17 @@
 import { describe, expect, it } from 'vitest';
-import { checkAll, checkFiles, checkHardware, checkImports, checkManifest, checkRooms } from '../rules.mjs';
+import {
+  checkAll,
+  checkFiles,
+  checkHardware,
+  checkImports,
+  checkManifest,
+  checkMetadata,
+  checkReadme,
+  checkRooms,
+} from '../rules.mjs';
 
 const file = (path, imports = [], text = '') => ({ path, imports, text });
-const pkg = (name, files, manifest = { exports: { '.': {} } }) => ({ name, manifest, files });
+const pkg = (name, files, manifest = {}) => ({ name, manifest: { exports: { '.': {} }, ...manifest }, files });
 const world = (...list) => new Map(list.map((one) => [one.name, one]));
 
 describe('checkImports', () => {
@@ -34,6 +43,53 @@ describe('checkManifest', () => {
   });
 });
 
+describe('checkMetadata', () => {
+  const manifest = {
+    name: '@vfio/core',
+    description: 'the core',
+    license: 'MIT',
+    type: 'module',
+    sideEffects: false,
+    keywords: ['vfio'],
+    exports: { '.': { '@vfio/source': './src/index.ts', import: './dist/index.js' } },
+    publishConfig: { access: 'public', exports: { '.': { import: './dist/index.js' } } },
+  };
+
+  it('accepts a complete manifest', () => {
+    expect(checkMetadata(pkg('core', [], manifest))).toEqual([]);
+  });
+
+  it('refuses sources in what is published, and a subpath that is not', () => {
+    const leaking = { ...manifest, publishConfig: { access: 'public', exports: manifest.exports } };
+    const { exports } = manifest;
+    const missing = { ...manifest, exports: { ...exports, './bus': { import: './dist/bus.js' } } };
+    expect(checkMetadata(pkg('core', [], leaking))).toEqual([expect.stringContaining('publishConfig.exports')]);
+    expect(checkMetadata(pkg('core', [], missing))).toEqual([expect.stringContaining('publishConfig.exports')]);
+  });
+
+  it('keeps the keyword of drivers to drivers', () => {
+    const wrong = { ...manifest, keywords: ['vfio', 'vfio-driver'] };
+    expect(checkMetadata(pkg('core', [], wrong))).toEqual([expect.stringContaining('vfio-driver')]);
+    const driver = { ...manifest, name: '@vfio/ap' };
+    expect(checkMetadata(pkg('ap', [], driver))).toEqual([expect.stringContaining('vfio-driver')]);
+  });
+});
+
+describe('checkReadme', () => {
+  const headings = ['Install', 'Example', 'What is covered', 'Errors', 'Differences from the kernel', 'License'];
+  const readme = (list) => file('README.md', [], list.map((heading) => `## ${heading}\n\ntext\n`).join('\n'));
+
+  it('accepts the headings in their order, with others between them', () => {
+    expect(checkReadme(pkg('core', [readme([...headings.slice(0, 3), 'More', ...headings.slice(3)])]))).toEqual([]);
+  });
+
+  it('refuses a README that lacks one, has them in another order, or is not there', () => {
+    expect(checkReadme(pkg('core', [readme(headings.slice(1))]))).toHaveLength(1);
+    expect(checkReadme(pkg('core', [readme([...headings].reverse())]))).toHaveLength(1);
+    expect(checkReadme(pkg('core', []))).toEqual(['packages/core: has no README.md']);
+  });
+});
+
 describe('checkHardware', () => {
   it('refuses hardware that knows its driver, or VFIO', () => {
     const files = [file('src/hardware/uart.ts', ['../driver.js', '@vfio/core', '../hw.js'])];
@@ -42,7 +98,7 @@ describe('checkHardware', () => {
 });
 
 describe('checkRooms', () => {
-  const rooms = ['src/index.ts', 'src/machine.ts', 'test/conformance.test.ts', 'README.md'];
+  const rooms = ['src/index.ts', 'src/machine.ts', 'test/conformance.test.ts'];
 
   it('accepts a driver in src, or several in folders', () => {
     const one = [...rooms, 'src/driver.ts', 'src/device.ts'].map((path) => file(path));

@@ -1,0 +1,161 @@
+// What is measured: the paths that a VMM or a device plugin takes often.
+
+import { ProcessTransport, VfioClient } from '@vfio/client';
+import { DmaMapFlag, deviceInfo, iommuType1DmaMap, iommuType1DmaUnmap, PciRegionIndex, Request } from '@vfio/core';
+import { Prot, userBuffer } from '@vfio/host';
+import { Machine } from '@vfio/machine';
+import { driverPackage } from '@vfio/mdev-samples/machine';
+import type { FloorName } from './floors.js';
+import { createLab, type Lab } from './lab.js';
+import type { Work } from './measure.js';
+
+/** A path and what to hold it against. */
+export interface Subject {
+  readonly name: string;
+  readonly floor: FloorName;
+  readonly work: Work;
+}
+
+/** Subjects that share a machine. */
+export interface Bench extends AsyncDisposable {
+  readonly subjects: readonly Subject[];
+}
+
+const uuid = '83b8f4f2-509f-382f-3c1e-e6bfe0fa1001';
+/** Config space of the card: its BAR0, a register of four bytes. */
+const registerAt = 0x10;
+
+/** Registers and requests of mtty, through the file object and through a process. */
+async function mtty(checked: boolean): Promise<Bench> {
+  const machine = await Machine.load(
+    { version: 1, 'mdev-samples': { mtty: { devices: [{ uuid, type: 'mtty-1' }] } } },
+    { drivers: [driverPackage], modules: ['vfio_iommu_type1'], checked },
+  );
+  const process = machine.process({ comm: 'bench' });
+  const device = await new VfioClient(new ProcessTransport(process)).openDevice(uuid);
+  const region = await device.region(PciRegionIndex.CONFIG);
+  const { fd } = device;
+  const at = Number(region.offset) + registerAt;
+  const file = process.files.get(fd);
+  const bytes = new Uint8Array(4);
+  const buffer = userBuffer(bytes, process);
+  const info = deviceInfo.encode({ argsz: deviceInfo.size }, process.byteOrder);
+  return {
+    subjects: [
+      {
+        name: 'mtty register, File.read 4 B',
+        floor: 'Buffer.copy 4 B',
+        work: (count) => {
+          for (let i = 0; i < count; i++) atOnce(file.read?.(buffer, at));
+        },
+      },
+      {
+        name: 'mtty register, Process.pread 4 B',
+        floor: 'Buffer.copy 4 B',
+        work: (count) => {
+          for (let i = 0; i < count; i++) atOnce(process.pread(fd, bytes, at));
+        },
+      },
+      {
+        name: 'mtty register, Process.pwrite 4 B',
+        floor: 'Buffer.copy 4 B',
+        work: (count) => {
+          for (let i = 0; i < count; i++) atOnce(process.pwrite(fd, bytes, at));
+        },
+      },
+      {
+        name: 'mtty register, Region.read 4 B',
+        floor: 'empty async call',
+        work: async (count) => {
+          for (let i = 0; i < count; i++) await region.read(registerAt, 4);
+        },
+      },
+      {
+        name: 'ioctl VFIO_DEVICE_GET_INFO',
+        floor: 'empty async call',
+        work: async (count) => {
+          for (let i = 0; i < count; i++) await process.ioctl(fd, Request.DEVICE_GET_INFO, info);
+        },
+      },
+    ],
+    [Symbol.asyncDispose]: () => machine[Symbol.asyncDispose](),
+  };
+}
+
+/** The data path answers at once, or the figure is about something else. */
+function atOnce(result: number | Promise<number> | undefined): void {
+  if (typeof result !== 'number') throw new Error('a register answered later');
+}
+
+/** The whole life of a device, seen from the driver and from a program. */
+async function life(checked: boolean): Promise<Bench> {
+  const lab = await createLab(checked);
+  return {
+    subjects: [
+      {
+        name: 'device: alloc, register, open, close, unregister, put',
+        floor: 'empty async call',
+        work: async (count) => {
+          for (let i = 0; i < count; i++) {
+            const device = await lab.register();
+            await lab.close(await lab.open());
+            await lab.unregister(device);
+          }
+        },
+      },
+    ],
+    [Symbol.asyncDispose]: () => lab[Symbol.asyncDispose](),
+  };
+}
+
+/** Mappings to keep while one more comes and goes: a VMM has some. */
+const otherMappings = 64;
+const sizes = [
+  { name: '4 KiB', bytes: 4096 },
+  { name: '2 MiB', bytes: 2 << 20 },
+] as const;
+
+/** Mapping memory for DMA and unmapping it again, in a container with a real domain. */
+async function type1(checked: boolean): Promise<Bench> {
+  const lab = await createLab(checked);
+  const device = await lab.register();
+  const path = await lab.open();
+  for (let i = 1; i <= otherMappings; i++) await mapper(lab, path.container, 4096, BigInt(i) << 32n).map();
+  return {
+    subjects: sizes.map(({ name, bytes }) => {
+      const { map, unmap } = mapper(lab, path.container, bytes, 0x1000_0000n);
+      return {
+        name: `type1: map and unmap ${name}`,
+        floor: 'empty async call',
+        work: async (count) => {
+          for (let i = 0; i < count; i++) {
+            await map();
+            await unmap();
+          }
+        },
+      };
+    }),
+    async [Symbol.asyncDispose]() {
+      await lab.close(path);
+      await lab.unregister(device);
+      await lab[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** Requests for one mapping, encoded once. */
+function mapper({ process }: Lab, container: number, bytes: number, iova: bigint) {
+  const size = BigInt(bytes);
+  const vaddr = process.mm.mmap({ length: bytes, prot: Prot.READ | Prot.WRITE });
+  const flags = DmaMapFlag.READ | DmaMapFlag.WRITE;
+  const order = process.byteOrder;
+  const mapping = iommuType1DmaMap.encode({ argsz: iommuType1DmaMap.size, flags, vaddr, iova, size }, order);
+  const range = iommuType1DmaUnmap.encode({ argsz: iommuType1DmaUnmap.size, flags: 0, iova, size }, order);
+  return {
+    map: () => process.ioctl(container, Request.IOMMU_MAP_DMA, mapping),
+    unmap: () => process.ioctl(container, Request.IOMMU_UNMAP_DMA, range),
+  };
+}
+
+/** Makes the machines, one after the other, with what is to be measured on each. */
+export const benches: readonly ((checked: boolean) => Promise<Bench>)[] = [mtty, life, type1];

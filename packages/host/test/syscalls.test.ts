@@ -48,7 +48,9 @@ describe('Syscalls.subscribe', () => {
   it('tells of transfers that answer at once, and leaves them so', () => {
     const { init, seen } = watchedLab();
     const fd = install(init, new TestFile(serve(new Uint8Array(16))));
-    expect(init.pread(fd, new Uint8Array(4), 8)).toBe(4);
+    const bytes = new Uint8Array(4);
+    expect(init.pread(fd, bytes, 8)).toBe(4);
+    expect(seen[0]?.call.buffer).toBe(bytes);
     expect(init.pwrite(fd, { addr: init.mm.mmap({ length: PAGE_SIZE, prot: RW }), length: 2 }, 0n)).toBe(2);
     expect(seen.map(summary)).toEqual([
       { name: 'pread', args: { fd, addr: undefined, count: 4, offset: 8 }, value: 4 },

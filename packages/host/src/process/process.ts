@@ -398,7 +398,7 @@ export class Process {
   ): number | Promise<number> {
     const { lockdep, syscalls } = this.host;
     const args = { fd, addr: 'addr' in buffer ? buffer.addr : undefined, count: buffer.length, offset };
-    const result = syscalls.callNow({ process: this, name: syscall, args }, () =>
+    const result = syscalls.callNow({ process: this, name: syscall, args, buffer }, () =>
       lockdep.run<number | Promise<number>>(this.#task, () => transfer(this, fd, buffer, offset, write)),
     );
     return typeof result === 'number' ? result : this.#track(syscall, fd, result);

@@ -3,6 +3,7 @@
  * of a call when it enters the kernel and when it leaves it. While nobody listens a call costs one look at a flag.
  */
 import type { Process } from './process.js';
+import type { TransferBuffer } from './transfer.js';
 
 /** Arguments of a system call by their names in the manual, in order. */
 export type SyscallArguments = Readonly<Record<string, number | bigint | string | undefined>>;
@@ -13,6 +14,8 @@ export interface Syscall {
   /** Its name: `ioctl`, `pread`. */
   readonly name: string;
   readonly args: SyscallArguments;
+  /** What a read fills or a write takes. */
+  readonly buffer?: TransferBuffer;
 }
 
 /** How a system call ended: with a value, or with what it threw. */

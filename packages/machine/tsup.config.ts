@@ -1,4 +1,5 @@
 import { defineConfig } from 'tsup';
 import { packageBuild } from '../../tsup.base.js';
 
-export default defineConfig(packageBuild());
+// shims: the CommonJS copy asks where it is too, to look for driver packages beside itself
+export default defineConfig({ ...packageBuild(), shims: true });

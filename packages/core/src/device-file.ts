@@ -1,6 +1,15 @@
 // The file of a device: what a user of VFIO reads, writes, maps and sends requests to.
 
-import { File, type IoctlCall, type Mapping, type MmapRequest, O, type Process, type UserBuffer } from '@vfio/host';
+import {
+  File,
+  type InodeMapping,
+  type IoctlCall,
+  type Mapping,
+  type MmapRequest,
+  O,
+  type Process,
+  type UserBuffer,
+} from '@vfio/host';
 import type { VfioDevice } from './device.js';
 import { dispatchDeviceIoctl } from './device-ioctl.js';
 import { closeThroughGroup, openThroughGroup } from './device-open.js';
@@ -12,12 +21,15 @@ import { putRegistration } from './references.js';
 /** An open device. Source: drivers/vfio/vfio_main.c vfio_device_fops */
 export class DeviceFile extends File {
   readonly user: DeviceUser;
+  /** All files of the device share it, so that what was mapped through any of them can be taken away. */
+  override readonly mapping: InodeMapping;
   readonly #device: VfioDevice;
 
   constructor(user: DeviceUser) {
     super({ flags: O.RDWR, label: 'anon_inode:[vfio-device]', seek: 'none' });
     this.user = user;
     this.#device = user.device;
+    this.mapping = user.device.mapping;
   }
 
   override read(buffer: UserBuffer, position: number): number | Promise<number> {

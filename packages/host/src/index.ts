@@ -2,6 +2,7 @@
 
 // Foundations
 
+export { BTree, byNumber } from './b-tree.js';
 export { type Clock, type ClockTimer, RealClock, VirtualClock } from './clock.js';
 export { canonicalErrno, Errno, type ErrnoCode, errnoName, isErrnoCode } from './errno.js';
 export {

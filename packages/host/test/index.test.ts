@@ -6,6 +6,7 @@ it('exports these names and no others', () => {
     [
       "Access",
       "AddressSpace",
+      "BTree",
       "Bus",
       "CharDevices",
       "Completion",
@@ -92,6 +93,7 @@ it('exports these names and no others', () => {
       "WaitQueue",
       "Work",
       "WorkQueue",
+      "byNumber",
       "cString",
       "canonicalErrno",
       "createSeams",

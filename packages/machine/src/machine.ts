@@ -144,7 +144,7 @@ function parameterText(value: string | number | boolean): string {
 }
 
 function searchPath(file: MachineSource, options: LoadOptions): string[] {
-  const own = typeof __dirname === 'string' ? __dirname : dirname(fileURLToPath(import.meta.url));
+  const own = dirname(fileURLToPath(import.meta.url));
   return [...(file.directory === undefined ? [] : [file.directory]), process.cwd(), ...(options.searchFrom ?? []), own];
 }
 

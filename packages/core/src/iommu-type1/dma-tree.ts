@@ -2,7 +2,7 @@
  * The mappings of a container by IOVA. They never overlap, so the one below or at a page is the only one that can hold
  * it, and every look-up takes O(log n).
  */
-import { BTree, byNumber } from './b-tree.js';
+import { BTree, byNumber } from '@vfio/host';
 import type { Dma } from './dma.js';
 
 /** Mappings by their first page. All arguments are IOVA pages. Source: drivers/vfio/vfio_iommu_type1.c dma_list */

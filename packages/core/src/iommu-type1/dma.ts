@@ -2,8 +2,7 @@
  * One mapping of a container: IOVA pages, the memory of a process behind them, and everything that keeps that memory in
  * place. Pages are numbers here (2^52 of them cover the address space); bytes and bigints belong to the uAPI.
  */
-import type { AddressSpace, PinnedRun, Process, Tracked } from '@vfio/host';
-import { BTree, byNumber } from './b-tree.js';
+import { type AddressSpace, BTree, byNumber, type PinnedRun, type Process, type Tracked } from '@vfio/host';
 import type { DirtyBitmap } from './dirty-bitmap.js';
 import { pageAddress } from './units.js';
 

@@ -1,0 +1,40 @@
+import { expect, it } from 'vitest';
+import * as hardware from '../src/hardware/index.js';
+import * as api from '../src/index.js';
+import * as machine from '../src/machine.js';
+
+it('has these public names', () => {
+  expect(Object.keys(api).sort()).toMatchInlineSnapshot(`
+    [
+      "MttyDevice",
+      "MttyType",
+      "ResourcePool",
+      "STREAM_MAGIC",
+      "STREAM_VERSION",
+      "decodePort",
+      "defineMtty",
+      "encodePort",
+      "portRecord",
+      "streamHeader",
+      "streamSize",
+    ]
+  `);
+  expect(Object.keys(hardware).sort()).toMatchInlineSnapshot(`
+    [
+      "Fcr",
+      "Ier",
+      "Iir",
+      "Lcr",
+      "Lsr",
+      "Mcr",
+      "Msr",
+      "Uart16550",
+      "UartRegister",
+    ]
+  `);
+  expect(Object.keys(machine)).toMatchInlineSnapshot(`
+    [
+      "driverPackage",
+    ]
+  `);
+});

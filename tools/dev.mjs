@@ -68,7 +68,21 @@ function run(command, words, options) {
 }
 
 /**
- * Installs, then runs tasks of turbo; pnpm comes from the registry at the version that package.json names.
+ * Runs a line of the shell with pnpm and the tools of the workspace on the path; pnpm comes from the registry, at the
+ * version that package.json names.
+ *
+ * @param {string} line
+ * @param {import('node:child_process').SpawnOptions} [options]
+ * @returns {Promise<{ status: number, output: string }>}
+ */
+export function withPnpm(line, options = { stdio: 'inherit' }) {
+  const env = { TURBO_TELEMETRY_DISABLED: '1', DO_NOT_TRACK: '1', ...process.env };
+  const words = ['exec', '--yes', '--prefer-offline', `--package=${packageManager}`, '-c', line];
+  return run('npm', words, { env, ...options });
+}
+
+/**
+ * Installs what is missing, then runs tasks of turbo.
  *
  * @param {string[]} names - tasks
  * @param {{ quiet?: boolean, words?: string[] }} [options] - quiet: what they print shows only when they fail
@@ -78,19 +92,11 @@ export async function turbo(names, { quiet = false, words = [] } = {}) {
   checkNode();
   const behind = words.length > 0 ? ` -- ${words.map(quoted).join(' ')}` : '';
   const line = `pnpm install --frozen-lockfile --prefer-offline && turbo run ${names.join(' ')}${behind}`;
-  const notice = quiet
-    ? setTimeout(() => console.error('Installing and building what is missing ...'), patience)
-    : undefined;
+  if (!quiet) return (await withPnpm(line)).status;
+  const notice = setTimeout(() => console.error('Installing and building what is missing ...'), patience);
   try {
-    const { status, output } = await run(
-      'npm',
-      ['exec', '--yes', '--prefer-offline', `--package=${packageManager}`, '-c', line],
-      {
-        stdio: quiet ? ['ignore', 'pipe', 'pipe'] : 'inherit',
-        env: { TURBO_TELEMETRY_DISABLED: '1', DO_NOT_TRACK: '1', ...process.env },
-      },
-    );
-    if (quiet && status !== 0) process.stderr.write(output);
+    const { status, output } = await withPnpm(line, { stdio: ['ignore', 'pipe', 'pipe'] });
+    if (status !== 0) process.stderr.write(output);
     return status;
   } finally {
     clearTimeout(notice);

@@ -23,12 +23,6 @@ export const floors = {
   'Map.get': (count) => {
     for (let i = 0; i < count; i++) sink.total += map.get(i & (entries - 1)) ?? 0;
   },
-  'Map.set + delete': (count) => {
-    for (let i = 0; i < count; i++) {
-      map.set(entries + (i & 1), i);
-      map.delete(entries + (i & 1));
-    }
-  },
   'Buffer.copy 4 B': (count) => {
     for (let i = 0; i < count; i++) sink.total += source.copy(target, 0, i & 0xfc, (i & 0xfc) + 4);
   },

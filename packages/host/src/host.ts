@@ -16,6 +16,7 @@ import { Vfs } from './fs/vfs.js';
 import { Iommu } from './iommu/iommu.js';
 import type { IommuOptions } from './iommu/unit.js';
 import { InterruptController, type InterruptOptions } from './irq/controller.js';
+import { Kvm } from './kvm/kvm.js';
 import type { KernelLog } from './log.js';
 import { MiscDevices } from './misc.js';
 import type { ByteOrder } from './mm/layout.js';
@@ -81,6 +82,8 @@ export class Host implements Seams, AsyncDisposable {
   readonly devices: DeviceCore;
   readonly misc: MiscDevices;
   readonly modules: Modules;
+  /** Virtual machines, once module kvm is loaded. */
+  readonly kvm: Kvm;
   /** Process 1, root's. */
   readonly init: Process;
   readonly #atShutdown: (() => void | Promise<void>)[] = [];
@@ -107,6 +110,8 @@ export class Host implements Seams, AsyncDisposable {
     this.devices = new DeviceCore(this, options);
     this.misc = new MiscDevices(this);
     this.modules = new Modules(this);
+    this.kvm = new Kvm(this);
+    this.modules.define(this.kvm.module());
 
     const root = new TmpfsDirectory('/');
     for (const mountPoint of ['dev', 'proc', 'sys']) root.mkdir(mountPoint, 0o555);

@@ -116,6 +116,11 @@ export { Module, type ModuleContext, type ModuleSpec, type ModuleState } from '.
 export { Modules, type ModulesHost } from './modules/modules.js';
 export { Param, type ParamSpec, type ParamTypes, type ParamValue } from './modules/params.js';
 
+// Virtual machines
+
+export { Kvm, type KvmDevice, type KvmDeviceAttr, type KvmDeviceOps, type KvmHost, KvmVmFile } from './kvm/kvm.js';
+export { KvmVm } from './kvm/vm.js';
+
 // IOMMU and interrupts
 
 export { DmaEngine, DmaFault, type DmaMemory, type DmaRoute, type MsiDoorbell } from './iommu/dma.js';

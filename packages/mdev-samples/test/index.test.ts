@@ -8,12 +8,9 @@ it('has these public names', () => {
     [
       "MttyDevice",
       "MttyType",
-      "ResourcePool",
       "STREAM_MAGIC",
       "STREAM_VERSION",
-      "decodePort",
       "defineMtty",
-      "encodePort",
       "portRecord",
       "streamHeader",
       "streamSize",

@@ -3,8 +3,9 @@ import { Seek } from '@vfio/host';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Uart16550 } from '../src/hardware/index.js';
-import { decodePort, encodePort, portRecord, type SerialPortState, streamHeader, streamSize } from '../src/index.js';
+import type { SerialPortState } from '../src/index.js';
 import { MttyMigration } from '../src/mtty/migration.js';
+import { decodePort, encodePort, portRecord, streamHeader, streamSize } from '../src/mtty/uapi.js';
 import { type Card, type CardType, Lab, OTHER_UUID } from './lab.js';
 
 const { ERROR, STOP, RUNNING, STOP_COPY, RESUMING, RUNNING_P2P, PRE_COPY, PRE_COPY_P2P } = MigState;

@@ -14,7 +14,7 @@ import {
   VfioDevice,
   VfioError,
 } from '@vfio/core';
-import type { IoctlCall, Seams, UserBuffer } from '@vfio/host';
+import type { IoctlCall, Module, Seams, UserBuffer } from '@vfio/host';
 import { readInSteps, writeInSteps } from '../common/access.js';
 import { ioctlGetInfo, ioctlGetIrqInfo } from '../common/info.js';
 import type { ResourcePool } from '../common/pool.js';
@@ -34,6 +34,8 @@ export interface MttyDeviceOptions {
   /** Where its ports are counted. */
   readonly pool: ResourcePool;
   readonly createPort: SerialPortFactory;
+  /** The one that the driver is in. */
+  readonly module: Module;
   readonly seams: Seams;
 }
 
@@ -53,13 +55,13 @@ export class MttyDevice extends VfioDevice {
 
   constructor(options: MttyDeviceOptions) {
     super();
-    const { ports, seams, createPort } = options;
+    const { ports, seams, module, createPort } = options;
     const interrupt = () => this.#irqs.trigger();
     const sockets = Array.from({ length: SOCKETS }, () => createPort(interrupt));
     const config = new MttyConfigSpace(ports, (text) => seams.log.info(text));
     this.#options = options;
     this.#regions = new MttyRegions(config, sockets, ports);
-    this.#migration = new MttyMigration(this, seams, sockets.slice(0, ports));
+    this.#migration = new MttyMigration(this, seams, module, sockets.slice(0, ports));
   }
 
   /**

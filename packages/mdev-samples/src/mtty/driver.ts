@@ -7,7 +7,7 @@ import { type MdevBus, type MdevDevice, MdevDriver, MdevType } from '@vfio/mdev'
 import { defineSample, type SampleParts } from '../common/module.js';
 import { ResourcePool } from '../common/pool.js';
 import { Uart16550 } from '../hardware/uart-16550.js';
-import { MttyDevice } from './device.js';
+import { MttyDevice, type MttyDeviceOptions } from './device.js';
 import type { SerialPortFactory } from './hw.js';
 
 const NAME = 'mtty';
@@ -61,7 +61,7 @@ function createParts(vfio: Vfio, bus: MdevBus, module: Module, createPort: Seria
     getAvailable: (type) => Math.floor(pool.free / portsOf(type)),
     devGroups: vendorGroups,
     probe: async (mdev) => {
-      devices.set(mdev, await probe(vfio, mdev, { pool, createPort }));
+      devices.set(mdev, await probe(vfio, mdev, { pool, createPort, module }));
     },
     remove: async (mdev) => {
       const device = devices.get(mdev);
@@ -76,7 +76,7 @@ function createParts(vfio: Vfio, bus: MdevBus, module: Module, createPort: Seria
 async function probe(
   vfio: Vfio,
   mdev: MdevDevice,
-  parts: { readonly pool: ResourcePool; readonly createPort: SerialPortFactory },
+  parts: Pick<MttyDeviceOptions, 'pool' | 'createPort' | 'module'>,
 ): Promise<MttyDevice> {
   await using undo = new Undo();
   const device = await allocDevice(vfio, MttyDevice, mdev, { ...parts, ports: portsOf(mdev.type), seams: vfio.host });

@@ -4,7 +4,7 @@
  * open after that and answers ENODEV.
  */
 import { VfioError } from '@vfio/core';
-import { File, type IoctlCall, O, type UserBuffer } from '@vfio/host';
+import { File, type IoctlCall, type Module, O, type UserBuffer } from '@vfio/host';
 import { STREAM_MAGIC, STREAM_VERSION, streamHeader, streamSize } from './uapi.js';
 
 const LABEL = 'anon_inode:mtty_mig';
@@ -14,12 +14,19 @@ abstract class MigrationFile extends File {
   /** Ports of the device, 1 or 2. */
   readonly ports: number;
   protected readonly data: Uint8Array;
+  readonly #module: Module;
   #filled = 0;
   #position = 0;
   #ended = false;
 
-  constructor(flags: number, ports: number) {
+  /**
+   * @param module - stays loaded as long as somebody has the file, also when the device is long gone
+   * @throws ENOENT - it is going
+   */
+  constructor(flags: number, module: Module, ports: number) {
     super({ flags, label: LABEL, seek: 'stream' });
+    if (!module.tryGet()) throw new VfioError('ENOENT', `module ${module.name} is going`);
+    this.#module = module;
     this.ports = ports;
     this.data = new Uint8Array(streamSize(ports));
   }
@@ -52,6 +59,7 @@ abstract class MigrationFile extends File {
 
   override release(): void {
     this.end();
+    this.#module.put();
   }
 
   protected fill(bytes: number): void {
@@ -76,8 +84,8 @@ export class SaveFile extends MigrationFile {
   readonly #request: (file: SaveFile, call: IoctlCall) => Promise<number>;
 
   /** @param request - answers the requests of the file */
-  constructor(ports: number, request: (file: SaveFile, call: IoctlCall) => Promise<number>) {
-    super(O.RDONLY, ports);
+  constructor(module: Module, ports: number, request: (file: SaveFile, call: IoctlCall) => Promise<number>) {
+    super(O.RDONLY, module, ports);
     this.#request = request;
     const { major: majorVer, minor: minorVer } = STREAM_VERSION;
     streamHeader.write(this.data, { magic: STREAM_MAGIC, majorVer, minorVer, nrPorts: ports, flags: 0 }, 'little');
@@ -116,8 +124,8 @@ export class SaveFile extends MigrationFile {
  * @source samples/vfio-mdev/mtty.c mtty_resume_device_data(), mtty_resume_write()
  */
 export class ResumeFile extends MigrationFile {
-  constructor(ports: number) {
-    super(O.WRONLY, ports);
+  constructor(module: Module, ports: number) {
+    super(O.WRONLY, module, ports);
   }
 
   /** Everything that the device needs has arrived. */

@@ -20,7 +20,7 @@ import {
   type VfioDevice,
   VfioError,
 } from '@vfio/core';
-import { type File, type Held, type IoctlCall, Mutex, type Seams } from '@vfio/host';
+import { type File, type Held, type IoctlCall, type Module, Mutex, type Seams } from '@vfio/host';
 import type { SerialPort } from './hw.js';
 import { ResumeFile, SaveFile } from './migration-file.js';
 import { decodePort, encodePort, portRecord, streamHeader, streamSize } from './uapi.js';
@@ -51,6 +51,7 @@ const arcs: Readonly<Record<MigState, Readonly<Partial<Record<MigState, Action>>
 export class MttyMigration implements MigrationOps {
   readonly #device: VfioDevice;
   readonly #seams: Seams;
+  readonly #module: Module;
   readonly #ports: readonly SerialPort[];
   /** Held over every change of state, which may take several arcs. */
   readonly #stateLock: Mutex;
@@ -59,10 +60,14 @@ export class MttyMigration implements MigrationOps {
   #saving: SaveFile | undefined;
   #resuming: ResumeFile | undefined;
 
-  /** @param ports - whose state is saved and loaded, in the order of the stream */
-  constructor(device: VfioDevice, seams: Seams, ports: readonly SerialPort[]) {
+  /**
+   * @param module - that the data files hold
+   * @param ports - whose state is saved and loaded, in the order of the stream
+   */
+  constructor(device: VfioDevice, seams: Seams, module: Module, ports: readonly SerialPort[]) {
     this.#device = device;
     this.#seams = seams;
+    this.#module = module;
     this.#ports = ports;
     this.#stateLock = new Mutex(seams, 'mtty.state_mutex');
   }
@@ -164,7 +169,7 @@ export class MttyMigration implements MigrationOps {
     if (file === undefined) {
       this.#seams.faults.check('mtty_save_device_data:memory');
       this.#seams.faults.check('mtty_save_device_data:file');
-      file = new SaveFile(this.#ports.length, (of, call) => this.#saveRequest(of, call));
+      file = new SaveFile(this.#module, this.#ports.length, (of, call) => this.#saveRequest(of, call));
       this.#saving = file;
     }
     if (to === STOP_COPY) for (const port of this.#ports) file.append(encodePort(port.save()));
@@ -174,7 +179,7 @@ export class MttyMigration implements MigrationOps {
   #resume(): ResumeFile {
     this.#seams.faults.check('mtty_resume_device_data:memory');
     this.#seams.faults.check('mtty_resume_device_data:file');
-    this.#resuming = new ResumeFile(this.#ports.length);
+    this.#resuming = new ResumeFile(this.#module, this.#ports.length);
     return this.#resuming.get();
   }
 

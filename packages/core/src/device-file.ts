@@ -24,12 +24,14 @@ export class DeviceFile extends File {
   /** All files of the device share it, so that what was mapped through any of them can be taken away. */
   override readonly mapping: InodeMapping;
   readonly #device: VfioDevice;
+  readonly #unpin: () => void;
 
   constructor(user: DeviceUser) {
     super({ flags: O.RDWR, label: 'anon_inode:[vfio-device]', seek: 'none' });
     this.user = user;
     this.#device = user.device;
     this.mapping = user.device.mapping;
+    this.#unpin = user.device.vfio.pinModule();
   }
 
   override read(buffer: UserBuffer, position: number): number | Promise<number> {
@@ -62,6 +64,7 @@ export class DeviceFile extends File {
   override async release(): Promise<void> {
     await closeThroughGroup(this.user);
     putRegistration(this.#device);
+    this.#unpin();
   }
 }
 

@@ -12,6 +12,9 @@ import { copyArgsz, userString } from './user-args.js';
 /** Longest name of a device, in bytes with its end: a page. */
 const maxNameLength = 4096;
 
+/** An open group counts twice for the module: once for the character device, once for the operations of the file. */
+const moduleReferences = 2;
+
 /**
  * Opens a group.
  *
@@ -43,7 +46,7 @@ export class GroupFile extends File {
   constructor(group: Group, flags: number) {
     super({ flags, label: `/dev/vfio/${group.name}`, seek: 'none' });
     this.group = group;
-    this.#unpin = group.vfio.pinModule();
+    this.#unpin = group.vfio.pinModule(moduleReferences);
     this.#device = group.device?.get();
   }
 

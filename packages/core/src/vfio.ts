@@ -105,13 +105,19 @@ export class Vfio {
   /**
    * Keeps the module loaded while a file is open.
    *
-   * @returns what gives it back
+   * @param references - how many the open file counts for in `refcnt`
+   * @returns what gives them back
    * @throws ENXIO - the module is going
    */
-  pinModule(): () => void {
+  pinModule(references = 1): () => void {
     const module = this.host.modules.get('vfio');
-    if (!module?.tryGet()) throw new VfioError('ENXIO', 'module vfio is not loaded', { syscall: 'open' });
-    return () => module.put();
+    for (let taken = 0; taken < references; taken++) {
+      // nothing runs in between: the first one decides
+      if (!module?.tryGet()) throw new VfioError('ENXIO', 'module vfio is not loaded', { syscall: 'open' });
+    }
+    return () => {
+      for (let given = 0; given < references; given++) module?.put();
+    };
   }
 
   /**

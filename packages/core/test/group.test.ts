@@ -159,6 +159,24 @@ describe('GET_DEVICE_FD', () => {
     await putDevice(device);
   });
 
+  it('holds module vfio once for a container and for each device file, and twice for a group', async () => {
+    await using one = await register(on, 'dev0');
+    const refcnt = async () => Number(await on.process.readFile('/sys/module/vfio/refcnt'));
+    const before = await refcnt();
+    const container = await on.openContainer();
+    expect(await refcnt()).toBe(before + 1);
+    const group = await on.openGroup(one.device);
+    expect(await refcnt()).toBe(before + 3);
+    await on.setContainer(group, container);
+    await on.process.ioctl(container, Request.SET_IOMMU, 3);
+    const files = [await on.getDeviceFd(group, 'dev0'), await on.getDeviceFd(group, 'dev0')];
+    expect(await refcnt()).toBe(before + 5);
+    on.process.dup(files[0]!);
+    expect(await refcnt()).toBe(before + 5);
+    for (const fd of on.process.files.descriptors()) await on.process.close(fd);
+    expect(await refcnt()).toBe(before);
+  });
+
   it('CORE-038, CORE-041, CORE-042 and CORE-043: operations at the first open and the last close only', async () => {
     const counts: number[] = [];
     class Counts extends TestDevice {

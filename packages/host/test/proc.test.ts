@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { O, PAGE_SIZE, Prot, RLIM_INFINITY } from '../src/index.js';
+import { O, PAGE_SIZE, Prot, RLIM_INFINITY, Seek } from '../src/index.js';
 import { createLab, errno, TestFile } from './process-lab.js';
 
 describe('/proc', () => {
@@ -27,6 +27,34 @@ describe('/proc', () => {
       expect(await init.readFile('/proc/modules')).toBe('for 1\n');
     }
     await expect(init.readFile('/proc/modules')).rejects.toEqual(errno('ENOENT'));
+  });
+
+  it('makes a text when it is read from the start, or from where no read ended', async () => {
+    const { init, procfs } = createLab();
+    let made = 0;
+    procfs.addFile('counter', () => `text ${++made}\n`);
+    const fd = await init.open('/proc/counter', O.RDONLY);
+    const read = (length: number, offset?: number) => {
+      const into = new Uint8Array(length);
+      const count = offset === undefined ? init.read(fd, into) : init.pread(fd, into, offset);
+      return new TextDecoder().decode(into.subarray(0, Number(count)));
+    };
+    expect([read(0), read(3, 5), read(3, 6), read(2), read(9), read(9), made]).toEqual([
+      '',
+      '1\n',
+      '\n',
+      'te',
+      'xt 3\n',
+      '',
+      3,
+    ]);
+    expect(() => init.lseek(fd, 0, Seek.END)).toThrow(errno('EINVAL'));
+    expect(() => init.lseek(fd, -8, Seek.CUR)).toThrow(errno('EINVAL'));
+    expect(init.lseek(fd, -2, Seek.CUR)).toBe(5);
+    expect(read(9)).toBe('4\n');
+    const addr = init.mm.mmap({ length: PAGE_SIZE, prot: Prot.READ | Prot.WRITE });
+    expect(init.pread(fd, { addr: addr + BigInt(PAGE_SIZE - 2), length: 9 }, 0)).toBe(2);
+    expect(() => init.pread(fd, { addr: addr + BigInt(PAGE_SIZE), length: 9 }, 0)).toThrow(errno('EFAULT'));
   });
 });
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Completion, O, type SysfsDir, type SysfsFile } from '../src/index.js';
+import { Completion, O, Poll, Seek, type SysfsDir, type SysfsFile } from '../src/index.js';
 import { attribute, errno, TestMachine, tick } from './machine.js';
 
 function machineWith(): { machine: TestMachine; dir: SysfsDir } {
@@ -451,6 +451,52 @@ describe('removeSelf', () => {
     await storing;
     // The reader goes on to the end of the file, and finds it gone.
     await expect(shown).rejects.toThrow(errno('ENODEV'));
+  });
+});
+
+describe('an open file', () => {
+  const value = { name: 'value', mode: 0o644, show: () => 'some text\n', store: () => {} };
+
+  async function opened(flags: number = O.RDWR) {
+    const { machine, dir } = machineWith();
+    dir.addFile(value);
+    const fd = await machine.process.open('/sys/devices/it/value', flags);
+    return { dir, fd, process: machine.process };
+  }
+
+  it('has its end where stat says', async () => {
+    const { process, fd, dir } = await opened();
+    expect(process.lseek(fd, 0, Seek.END)).toBe(4096);
+    expect(process.lseek(fd, -4090, Seek.CUR)).toBe(6);
+    dir.addFile({ name: 'bytes', mode: 0o400, size: 300, read: () => new Uint8Array(1) });
+    expect(process.lseek(await process.open('/sys/devices/it/bytes', O.RDONLY), -1, Seek.END)).toBe(299);
+    expect(process.lseek(await process.open('/sys/devices/it', O.RDONLY), 0, Seek.END)).toBe(0);
+  });
+
+  it('takes no notice of O_APPEND, as far as positions go', async () => {
+    const { process, fd } = await opened(O.WRONLY | O.APPEND);
+    expect(await process.write(fd, new Uint8Array(3))).toBe(3);
+    expect(process.lseek(fd, 0, Seek.CUR)).toBe(3);
+  });
+
+  it('is exceptional to who polls, until it is read and once it is gone', async () => {
+    const { process, fd, dir } = await opened();
+    const events = Poll.IN | Poll.OUT | Poll.PRI;
+    const poll = async () => (await process.poll([{ fd, events }], 0))[0];
+    expect(await poll()).toBe(events | Poll.ERR);
+    await process.write(fd, new Uint8Array(1));
+    expect(await poll()).toBe(events | Poll.ERR);
+    await process.pread(fd, new Uint8Array(1), 0);
+    expect(await poll()).toBe(Poll.IN | Poll.OUT);
+    dir.removeEntry('value');
+    expect(await poll()).toBe(events | Poll.ERR);
+  });
+
+  it('is not looked at for no bytes', async () => {
+    const { process, fd, dir } = await opened();
+    dir.removeEntry('value');
+    expect(await process.read(fd, new Uint8Array(0))).toBe(0);
+    await expect(process.read(fd, new Uint8Array(1))).rejects.toThrow(errno('ENODEV'));
   });
 });
 

@@ -204,7 +204,8 @@ export class Process {
         throw new SystemError('ESPIPE', `${file.label} has no position`);
       if (file.llseek !== undefined) return file.llseek(Number(offset), whence);
       if (file.seek === 'noop') return file.position;
-      const base = whence === Seek.SET ? 0 : whence === Seek.CUR ? file.position : (file.size?.() ?? 0);
+      const base =
+        whence === Seek.SET ? 0 : whence === Seek.CUR ? file.position : (file.size?.() ?? file.node?.size ?? 0);
       const position = BigInt(base) + BigInt(offset);
       if (position < 0n || position > MAX_OFFSET) throw new SystemError('EINVAL', `position ${position}`);
       file.position = Number(position);

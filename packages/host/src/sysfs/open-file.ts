@@ -4,6 +4,7 @@
  */
 import { SystemError } from '../errors.js';
 import { File } from '../fs/file.js';
+import { DEFAULT_POLL, Poll } from '../fs/flags.js';
 import type { UserBuffer } from '../mm/user-buffer.js';
 import type { Process } from '../process/process.js';
 import type { Seams } from '../seams.js';
@@ -14,8 +15,13 @@ import type { SysfsFile } from './file.js';
 /** Bytes that pass in one call, at most. */
 const PAGE_SIZE = 4096;
 
-/** What both kinds have: one call at a time, and the file in its directory. */
+/**
+ * What both kinds have: one call at a time, and the file in its directory. Nobody here announces that a value changed
+ * (`sysfs_notify`), so that whoever polls hears of what it has not read yet and of the end of the file only.
+ */
 abstract class SysfsOpenFile extends File {
+  /** Its value was read, or it was tried. */
+  protected seen = false;
   protected readonly entry: SysfsFile;
   protected readonly process: Process;
   protected readonly seams: Seams;
@@ -27,6 +33,11 @@ abstract class SysfsOpenFile extends File {
     this.entry = entry;
     this.process = process;
     this.#lock = new Mutex(seams, 'kernfs_open_file');
+  }
+
+  /** Source: fs/kernfs/file.c kernfs_fop_poll(), kernfs_generic_poll() */
+  override poll(): number {
+    return this.seen && !this.entry.removed ? DEFAULT_POLL : DEFAULT_POLL | Poll.ERR | Poll.PRI;
   }
 
   protected async serialized<T>(call: () => Promise<T>): Promise<T> {
@@ -83,6 +94,7 @@ export class SysfsTextFile extends SysfsOpenFile {
 
   override read(buffer: UserBuffer, position: number): Promise<number> {
     return this.serialized(async () => {
+      if (buffer.length === 0) return 0;
       if (position === 0 || position !== this.#next) this.#text = await this.#show();
       else if (position >= this.#text.length) this.entry.assertPresent();
       const count = this.give(this.#text.subarray(position), buffer);
@@ -105,6 +117,7 @@ export class SysfsTextFile extends SysfsOpenFile {
 
   async #show(): Promise<Uint8Array> {
     const text = await this.entry.whilePresent(() => {
+      this.seen = true;
       if (!this.#attribute.show) throw this.ioError();
       return this.#attribute.show();
     });
@@ -131,6 +144,7 @@ export class SysfsBinFile extends SysfsOpenFile {
   override read(buffer: UserBuffer, position: number): Promise<number> {
     return this.serialized(() =>
       this.entry.whilePresent(async () => {
+        this.seen = true;
         const { size } = this.#attribute;
         const length = Math.min(buffer.length, PAGE_SIZE, size > 0 ? Math.max(0, size - position) : PAGE_SIZE);
         if (length === 0) return 0;

@@ -7,6 +7,7 @@ import type { DeviceSet } from './device-set.js';
 import { DeviceUser } from './device-user.js';
 import { VfioError } from './errors.js';
 import type { Group } from './group.js';
+import { recordOf } from './references.js';
 
 /**
  * Files whose last reference goes while locks are held that their release wants too. They are put after the locks, as
@@ -55,7 +56,7 @@ async function openUser(user: DeviceUser, process: Process, deferred: Deferred):
 
 /** Source: drivers/vfio/vfio_main.c vfio_df_device_first_open() */
 async function openFirst(device: VfioDevice, group: Group, process: Process, deferred: Deferred): Promise<void> {
-  const record = device.record;
+  const record = recordOf(device);
   const module = device.dev.driver?.module;
   await using undo = new Undo();
   if (module) {
@@ -64,10 +65,14 @@ async function openFirst(device: VfioDevice, group: Group, process: Process, def
   }
   const backend: OpenBackend = await useContainer(device, group, process, module);
   undo.add(() => unuseContainer(device, backend, deferred));
+  // Differs: the last close gives back what this open took, whatever the group is set to by then.
+  // It is in place before the driver's turn, which may reach the user's memory already
+  record.backend = backend;
+  undo.add(() => {
+    delete record.backend;
+  });
   await device.openDevice?.();
   undo.keep();
-  // Differs: the last close gives back what this open took, whatever the group is set to by then
-  if (record) record.backend = backend;
 }
 
 /** Source: drivers/vfio/container.c vfio_group_use_container() */
@@ -117,19 +122,30 @@ export async function closeThroughGroup(user: DeviceUser): Promise<void> {
 
 /** Source: drivers/vfio/vfio_main.c vfio_df_close() */
 async function closeUser(device: VfioDevice, deferred: Deferred): Promise<void> {
-  if (device.vfio.host.log.warnOn(device.openCount === 0, `${device.name} is closed but not open`)) return;
+  if (!assertDeviceOpen(device)) return;
   if (device.openCount === 1) await closeLast(device, deferred);
   device.openCount--;
 }
 
 /** Source: drivers/vfio/vfio_main.c vfio_df_device_last_close() */
 async function closeLast(device: VfioDevice, deferred: Deferred): Promise<void> {
-  const backend = device.record?.backend;
+  const record = recordOf(device);
+  const { backend } = record;
   await device.closeDevice?.();
   if (backend) await unuseContainer(device, backend, deferred);
   device.precopyInfoV2 = false;
   backend?.module?.put();
-  if (device.record) delete device.record.backend;
+  delete record.backend;
+}
+
+/**
+ * Whether somebody has the device open. Who calls without has a bug: the first time on a host is warned of.
+ *
+ * @source drivers/vfio/vfio_main.c vfio_assert_device_open()
+ */
+export function assertDeviceOpen(device: VfioDevice): boolean {
+  const { log } = device.vfio.host;
+  return !log.warnOnOnce(assertDeviceOpen, device.openCount === 0, `${device.name} is used and not open`);
 }
 
 function setOf(device: VfioDevice): DeviceSet {

@@ -2,15 +2,16 @@
 
 import { type AddressSpace, PAGE_SIZE } from '@vfio/host';
 import type { VfioDevice } from './device.js';
+import { assertDeviceOpen } from './device-open.js';
 import { VfioError } from './errors.js';
 import type { IommuBackend, PinnedPage } from './iommu-driver.js';
 
 /** Most pages that one call may pin or unpin. Source: include/linux/vfio.h VFIO_PIN_PAGES_MAX_ENTRIES */
 export const maxPinnedPages = PAGE_SIZE / 8;
 
-/** Whether somebody has the device open; a caller that gets this wrong has a bug. */
-function assertOpen(device: VfioDevice, caller: string): boolean {
-  return !device.vfio.host.log.warnOn(device.openCount === 0, `${caller}: ${device.name} is not open`);
+/** Whether the device is closed, which each call of `caller` warns of. */
+function warnClosed(device: VfioDevice, caller: string): boolean {
+  return device.vfio.host.log.warnOn(!assertDeviceOpen(device), `${caller}: ${device.name} is not open`);
 }
 
 function backendOf(device: VfioDevice): IommuBackend | undefined {
@@ -33,8 +34,8 @@ function backendOf(device: VfioDevice): IommuBackend | undefined {
  * @source drivers/vfio/vfio_main.c vfio_pin_pages()
  */
 export async function pinPages(device: VfioDevice, iova: bigint, npage: number, prot: number): Promise<PinnedPage[]> {
-  const open = assertOpen(device, 'vfio_pin_pages');
-  if (!npage || !open) throw invalid(device, npage ? 'the device is not open' : 'no pages');
+  if (npage === 0) throw invalid(device, 'no pages');
+  if (warnClosed(device, 'vfio_pin_pages')) throw invalid(device, 'the device is not open');
   if (!device.dmaUnmap) throw invalid(device, 'a device without dmaUnmap can not pin');
   const backend = backendOf(device);
   const iommuGroup = device.record?.backend?.group.iommuGroup;
@@ -52,7 +53,7 @@ export async function pinPages(device: VfioDevice, iova: bigint, npage: number, 
  */
 export async function unpinPages(device: VfioDevice, iova: bigint, npage: number): Promise<void> {
   const { log } = device.vfio.host;
-  if (!assertOpen(device, 'vfio_unpin_pages')) return;
+  if (warnClosed(device, 'vfio_unpin_pages')) return;
   if (log.warnOn(!device.dmaUnmap, `vfio_unpin_pages: ${device.name} has no dma_unmap`)) return;
   const backend = backendOf(device);
   if (!backend) return;
@@ -79,8 +80,8 @@ export async function dmaRw(
   write: boolean,
   caller?: AddressSpace,
 ): Promise<void> {
-  const open = assertOpen(device, 'vfio_dma_rw');
-  if (bytes.length === 0 || !open) throw invalid(device, open ? 'no bytes' : 'the device is not open');
+  if (bytes.length === 0) throw invalid(device, 'no bytes');
+  if (!assertDeviceOpen(device)) throw invalid(device, 'the device is not open');
   const backend = backendOf(device);
   if (!backend) throw invalid(device, 'nothing behind the device');
   if (!backend.dmaRw) throw new VfioError('ENOTTY', 'the IOMMU driver can not copy', { subject: device.name });

@@ -26,7 +26,7 @@ export class Container {
     this.lock = new RwLock(vfio.host, 'vfio_container.group_lock');
   }
 
-  /** Attached groups, oldest first. */
+  /** Attached groups, newest first: the order in which SET_IOMMU attaches them. */
   get groups(): readonly Group[] {
     return this.#groups;
   }
@@ -138,7 +138,7 @@ export class Container {
     group.container = this;
     group.containerUsers = 1;
     this.#noiommu = noiommu;
-    this.#groups.push(group);
+    this.#groups.unshift(group);
   }
 
   /**

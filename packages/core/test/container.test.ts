@@ -73,6 +73,18 @@ describe('the container file', () => {
     for (const fd of [group, container]) await on.process.close(fd);
   });
 
+  it('CORE-105 takes the whole argument of 64 bits: nothing far above 2^32 is an extension or an IOMMU', async () => {
+    await using one = await register(on, 'dev0');
+    const { container, group } = await openGroupOnly(one.device);
+    for (const high of [2n ** 32n, 2n ** 53n, 2n ** 63n, 2n ** 64n - 2n ** 16n]) {
+      expect(await ioctl(container, Request.CHECK_EXTENSION, high + 1n)).toBe(0);
+      await expect(ioctl(container, Request.SET_IOMMU, high + 3n)).rejects.toEqual(code('ENODEV'));
+    }
+    await ioctl(container, Request.SET_IOMMU, 3);
+    expect(await ioctl(container, Request.CHECK_EXTENSION, 2n ** 53n + 1n)).toBe(0);
+    for (const fd of [group, container]) await on.process.close(fd);
+  });
+
   it('CORE-106 anything else before SET_IOMMU EINVAL, unknown requests after ENOTTY', async () => {
     await using one = await register(on, 'dev0');
     const container = await on.openContainer();
@@ -99,14 +111,15 @@ describe('the container file', () => {
     }
     const [a, b] = [one, two].map(({ parent }) => parent.iommuGroup?.id);
     await expect(ioctl(container, Request.SET_IOMMU, 77)).rejects.toEqual(code('EINVAL'));
-    expect(journal).toEqual(['open', `attach ${a}`, `detach ${a}`, 'release']);
+    expect(journal).toEqual(['open', `attach ${b}`, `detach ${b}`, 'release']);
     await expect(ioctl(container, Request.IOMMU_GET_INFO)).rejects.toEqual(code('EINVAL'));
     await on.vfio.unregisterIommuDriver(refusing);
     const willing = fakeDriver(journal);
     await on.vfio.registerIommuDriver(willing);
     journal.length = 0;
     await ioctl(container, Request.SET_IOMMU, 77);
-    expect(journal).toEqual(['open', `attach ${a}`, `attach ${b}`]);
+    // the container lists its groups newest first
+    expect(journal).toEqual(['open', `attach ${b}`, `attach ${a}`]);
     for (const fd of [...groups, container]) await on.process.close(fd);
     expect(journal.slice(3)).toEqual([`detach ${a}`, `detach ${b}`, 'release']);
     await on.vfio.unregisterIommuDriver(willing);

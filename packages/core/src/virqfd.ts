@@ -56,7 +56,7 @@ export class Virqfd {
     return this.#callbacks.thread !== undefined;
   }
 
-  /** Listens from now on; a signal that came before counts, and stays in the counter. */
+  /** Listens from now on; a signal that came before counts, and stays in the counter until the end. */
   listen(onHangup: () => void): void {
     this.#subscriptions.push(
       this.event.onSignal(() => {
@@ -73,8 +73,11 @@ export class Virqfd {
     if (wanted && this.hasThread) this.injectQueue.queue(this.inject);
   }
 
+  /** Source: drivers/vfio/virqfd.c virqfd_shutdown(); fs/eventfd.c eventfd_ctx_remove_wait_queue() */
   async #shutDown(): Promise<void> {
     for (const subscription of this.#subscriptions) subscription[Symbol.dispose]();
+    // whoever leaves an eventfd's queue takes what is in the counter along
+    this.event.consume();
     await this.injectQueue.flush();
     this.event.put();
   }

@@ -183,6 +183,18 @@ describe('disable', () => {
     expect(eventfdLeaks()).toBe(0);
   });
 
+  it('CORE-202 takes what is in the counter along: a signal from before is over, too', async () => {
+    const fd = process.eventfd(3);
+    virqfds.enable(process, fd, slot, callbacks(false));
+    expect(count(fd)).toBe(3n);
+    await virqfds.disable(slot);
+    expect(count(fd)).toBe(0n);
+    const semaphore = process.eventfd(3, { semaphore: true });
+    virqfds.enable(process, semaphore, slot, callbacks(false));
+    await virqfds.disable(slot);
+    expect(count(semaphore)).toBe(2n);
+  });
+
   it('CORE-202 of an empty slot waits for what another is ending', async () => {
     const fd = process.eventfd();
     const mayEnd = new Completion(host, 'the test');

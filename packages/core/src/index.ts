@@ -29,7 +29,12 @@ export {
   uninitGroupDev,
 } from './lifecycle.js';
 export { devicePut, deviceTryGet, putRegistration, tryGetRegistration } from './references.js';
-export { registerEmulatedIommuDev, registerGroupDev, unregisterGroupDev } from './registration.js';
+export {
+  registerEmulatedIommuDev,
+  registerGroupDev,
+  type UnregisterOptions,
+  unregisterGroupDev,
+} from './registration.js';
 
 // Groups, containers and their files
 

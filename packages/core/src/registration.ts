@@ -1,6 +1,6 @@
 // Registration: what makes a device visible and reachable, the references that keep it so, and the wait for the last user.
 
-import { Undo } from '@vfio/host';
+import { type Process, Undo } from '@vfio/host';
 import type { VfioDevice } from './device.js';
 import type { DeviceRecord } from './device-record.js';
 import { assignDeviceSet } from './device-set.js';
@@ -64,28 +64,36 @@ async function register(device: VfioDevice, kind: GroupKind): Promise<void> {
   });
 }
 
+/** Who waits in {@link unregisterGroupDev}. */
+export interface UnregisterOptions {
+  /** A signal to the waiting task: it is logged once, and the wait goes on. */
+  readonly signal?: AbortSignal;
+  /** The waiting task, for that log; the first process of the host unless given. */
+  readonly task?: Pick<Process, 'comm' | 'pid'>;
+}
+
 /**
  * Takes a device away from its users: no new open, its directory gone, then waits until the last file is closed and the
  * last reference put, asking the driver to `request` it every ten seconds. Never fails and never gives up.
  *
- * @param options.signal - a signal to the waiting task: it is logged once, and the wait goes on
  * @source drivers/vfio/vfio_main.c vfio_unregister_group_dev()
  */
-export async function unregisterGroupDev(device: VfioDevice, options: { signal?: AbortSignal } = {}): Promise<void> {
+export async function unregisterGroupDev(device: VfioDevice, options: UnregisterOptions = {}): Promise<void> {
   const record = recordOf(device);
   const { host } = record.vfio;
   await host.lockdep.enter(`unregister ${record.name}`, async () => {
     await device.group?.removeDevice(device);
     await host.devices.del(record.device);
     putRegistration(device);
-    await waitForUsers(device, record, options.signal);
+    await waitForUsers(device, record, options);
     device.state = 'unregistered';
     await leaveGroup(device);
   });
 }
 
-async function waitForUsers(device: VfioDevice, record: DeviceRecord, signal?: AbortSignal): Promise<void> {
-  let interruptible = signal;
+async function waitForUsers(device: VfioDevice, record: DeviceRecord, options: UnregisterOptions): Promise<void> {
+  const { host } = record.vfio;
+  let interruptible = options.signal;
   if (record.unregistered.done) return;
   for (let count = 0; ; count++) {
     device.request?.(count);
@@ -93,8 +101,9 @@ async function waitForUsers(device: VfioDevice, record: DeviceRecord, signal?: A
     if (outcome === 'done') return;
     if (outcome === 'interrupted') {
       interruptible = undefined;
-      record.vfio.host.log.warn(
-        'Device is currently in use, task will remain blocked until the device is released',
+      const { comm, pid } = options.task ?? host.init;
+      host.log.warn(
+        `Device is currently in use, task "${comm}" (${pid}) blocked until device is released`,
         record.dev.name,
       );
     }

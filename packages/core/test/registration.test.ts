@@ -256,11 +256,13 @@ describe('unregisterGroupDev', () => {
     const one = await register(on, 'dev0');
     const path = await openPath(on, one.device);
     const signal = new AbortController();
-    const gone = unregisterGroupDev(one.device, { signal: signal.signal });
+    const gone = unregisterGroupDev(one.device, { signal: signal.signal, task: on.process });
     signal.abort();
     expect(await pending(gone)).toBe(true);
     await on.clock.advance(60_000);
-    expect(on.host.log.entries.filter(({ text }) => text.includes('in use'))).toHaveLength(1);
+    const warnings = on.host.log.entries.filter(({ text }) => text.includes('in use'));
+    expect(warnings).toEqual([expect.objectContaining({ level: 'warn', dev: one.parent.name })]);
+    expect(warnings[0]?.text).toContain(`task "test" (${on.process.pid})`);
     await closePath(on, path);
     await gone;
     await putDevice(one.device);

@@ -10,6 +10,8 @@ export function packageBuild(entry: Record<string, string> = { index: 'src/index
     sourcemap: true,
     clean: true,
     splitting: true,
+    // through rollup, which makes clean CommonJS of shared chunks; tsup's own way rewrites `??` and loses class names
+    treeshake: true,
     // tsup sets baseUrl, which TypeScript 6 calls deprecated and refuses
     dts: { compilerOptions: { ignoreDeprecations: '6.0' } },
   };

@@ -94,8 +94,8 @@ describe('modprobe', () => {
       [
         'mtty 16384 0 - Live 0x0000000000000000',
         'mdpy 16384 0 - Live 0x0000000000000000',
-        'mdev 16384 2 mdpy,mtty, Live 0x0000000000000000',
-        'vfio 16384 2 mdev,mdpy, Live 0x0000000000000000',
+        'mdev 16384 2 mtty,mdpy, Live 0x0000000000000000',
+        'vfio 16384 2 mdpy,mdev, Live 0x0000000000000000',
         '',
       ].join('\n'),
     );
@@ -108,7 +108,7 @@ describe('modprobe', () => {
     expect(module.name).toBe('vfio_pci');
     expect(machine.modules.get('vfio-pci')).toBe(module);
     expect(await machine.modules.modprobe('vfio-reset:calxeda,hb-xgmac')).toBe(module);
-    expect(machine.modules.known()).toEqual(['vfio_pci']);
+    expect(machine.modules.known().filter((name) => name.startsWith('vfio'))).toEqual(['vfio_pci']);
     await machine.modules.rmmod('vfio-pci');
     expect(machine.modules.get('vfio_pci')).toBeUndefined();
     expect(() => machine.modules.define(plain('vfio_pci'))).toThrow(RangeError);

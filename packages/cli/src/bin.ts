@@ -1,2 +1,25 @@
 #!/usr/bin/env node
-export {};
+// The program `vfio`: gives the command the real world, and leaves with its exit code.
+
+import { Exit, InterruptedError } from './errors.js';
+import { main } from './program.js';
+import { ownDirectory } from './version.js';
+
+const { stdout, stderr, env } = process;
+const interrupt = new AbortController();
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => {
+    // the second time nobody wants to wait for an orderly end
+    if (interrupt.signal.aborted) process.exit(Exit.INTERRUPTED);
+    interrupt.abort(new InterruptedError());
+  });
+}
+// the reader of a pipe has seen enough
+stdout.on('error', (error) => {
+  if ('code' in error && error.code === 'EPIPE') process.exit(Exit.OK);
+  throw error;
+});
+
+const io = { stdout, stderr, env, signal: interrupt.signal, searchFrom: [ownDirectory] };
+void main(process.argv.slice(2), io).then((code) => process.exit(code));

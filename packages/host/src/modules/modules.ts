@@ -87,14 +87,14 @@ export class Modules {
     await this.#host.lockdep.enter(`rmmod ${name}`, () => this.#rmmod(canonical(name)));
   }
 
-  /** The text of /proc/modules, last loaded first. Source: kernel/module/procfs.c m_show() */
+  /** The text of /proc/modules, last loaded first, their holders too. Source: kernel/module/procfs.c m_show() */
   procText(): string {
     const lines = this.loaded()
       .filter((module) => !module.spec.builtin)
       .map((module) => {
-        const holders = [...module.holders].map((holder) => `${holder.name},`).join('') || '-';
+        const holders = [...module.holders].map((holder) => `${holder.name},`).reverse();
         const state = { live: 'Live', coming: 'Loading', going: 'Unloading' }[module.state];
-        return `${module.name} ${CORE_SIZE} ${module.refcount} ${holders} ${state} 0x0000000000000000\n`;
+        return `${module.name} ${CORE_SIZE} ${module.refcount} ${holders.join('') || '-'} ${state} 0x0000000000000000\n`;
       });
     return lines.reverse().join('');
   }

@@ -7,6 +7,7 @@ import type { DeviceSet } from './device-set.js';
 import { DeviceUser } from './device-user.js';
 import { VfioError } from './errors.js';
 import type { Group } from './group.js';
+import { putKvm, takeKvm } from './kvm.js';
 import { recordOf } from './references.js';
 
 /**
@@ -44,11 +45,13 @@ async function openUser(user: DeviceUser, process: Process, deferred: Deferred):
     throw new VfioError('EINVAL', `group ${group.name} has no container`, { syscall: 'VFIO_GROUP_GET_DEVICE_FD' });
   }
   using _set = await setOf(device).lock.lock();
+  if (device.openCount === 0) takeKvm(device, group.kvm);
   device.openCount++;
   try {
     if (device.openCount === 1) await openFirst(device, group, process, deferred);
   } catch (error) {
     device.openCount--;
+    if (device.openCount === 0) putKvm(device);
     throw error;
   }
   user.accessGranted = true;
@@ -116,6 +119,7 @@ export async function closeThroughGroup(user: DeviceUser): Promise<void> {
     using _group = await group.groupLock.lock();
     using _set = await setOf(device).lock.lock();
     await closeUser(device, deferred);
+    if (device.openCount === 0) putKvm(device);
   }
   await runAll(deferred);
 }

@@ -1,5 +1,6 @@
 // One user of a device: what an open file of it knows.
 
+import type { KvmVm } from '@vfio/host';
 import type { VfioDevice } from './device.js';
 import type { Group } from './group.js';
 
@@ -7,6 +8,8 @@ import type { Group } from './group.js';
 export class DeviceUser {
   readonly device: VfioDevice;
   readonly group: Group;
+  /** The virtual machine that the file was told of. */
+  kvm: KvmVm | undefined;
   /** Nothing works before it is set, and it never goes back. */
   accessGranted = false;
 

@@ -1,7 +1,7 @@
 // The base class of every driver's device: what `struct vfio_device` and `struct vfio_device_ops` are in the kernel, in
 // one object with one life time. The core fills in what it owns; a driver overrides the operations that it has.
 
-import type { Device, File, InodeMapping, IoctlCall, Mapping, MmapRequest, UserBuffer } from '@vfio/host';
+import type { Device, File, InodeMapping, IoctlCall, KvmVm, Mapping, MmapRequest, UserBuffer } from '@vfio/host';
 import type { DeviceRecord } from './device-record.js';
 import type { DeviceSet } from './device-set.js';
 import type { FeatureCall } from './feature.js';
@@ -84,6 +84,8 @@ export abstract class VfioDevice {
   group?: Group;
   /** Open and granted files. Changes only under the lock of the device's set. */
   openCount = 0;
+  /** The virtual machine that it is given to, from first open to last close. */
+  kvm: KvmVm | undefined;
   /** True once a user asked for the second version of the pre-copy information; lost at the last close. */
   precopyInfoV2 = false;
   /** Where the device stands in its life. */

@@ -1,7 +1,7 @@
 // A VFIO group: the devices that can only be given to a user together. What its file does is in group-file.ts, where
 // groups come from and go to in group-registry.ts.
 
-import { type Device, type IommuGroup, Mutex } from '@vfio/host';
+import { type Device, type IommuGroup, type KvmVm, Mutex } from '@vfio/host';
 import type { Container } from './container.js';
 import type { VfioDevice } from './device.js';
 import { VfioError } from './errors.js';
@@ -28,6 +28,8 @@ export class Group {
   containerUsers = 0;
   /** The one open file of the group. */
   openedFile: GroupFile | undefined;
+  /** The virtual machine that its file was told of; devices take a reference when they are opened. */
+  kvm: KvmVm | undefined;
   /** Protects container, container users, the IOMMU group and the open file. */
   readonly groupLock: Mutex;
   /** Protects the list of devices; `match` runs under it. */

@@ -41,8 +41,10 @@ export {
 export { Container } from './container.js';
 export { ContainerFile } from './container-file.js';
 export { DeviceFile } from './device-file.js';
+export { fileEnforcedCoherent, fileHasDev, fileIsGroup, fileIsValid, fileSetKvm } from './files.js';
 export { Group } from './group.js';
 export { GroupFile } from './group-file.js';
+export { KVM_DEV_TYPE_VFIO } from './kvm-vfio.js';
 
 // Requests
 

@@ -8,6 +8,7 @@ import { VfioError } from './errors.js';
 import type { Group } from './group.js';
 import type { IommuDriver } from './iommu-driver.js';
 import { type1Module } from './iommu-type1/index.js';
+import { KVM_DEV_TYPE_VFIO, kvmVfioOps } from './kvm-vfio.js';
 import { createNoiommuDriver } from './noiommu-driver.js';
 import { PseudoFs } from './pseudo-fs.js';
 import { Virqfds } from './virqfd.js';
@@ -184,6 +185,8 @@ export class Vfio {
     undo.add(() => groupClass.destroy());
     const groupMajor = host.chrdevs.registerMajor('vfio');
     undo.add(() => host.chrdevs.unregisterMajor(groupMajor));
+    host.kvm.registerDeviceOps(KVM_DEV_TYPE_VFIO, kvmVfioOps(host));
+    undo.add(() => host.kvm.unregisterDeviceOps(KVM_DEV_TYPE_VFIO));
     const virqfds = new Virqfds(host);
     undo.add(() => virqfds.destroy());
     const deviceClass = new DeviceClass(host, 'vfio-dev', { devnode: (dev) => ({ name: `vfio/devices/${dev.name}` }) });

@@ -414,6 +414,26 @@ ls /sys/module/base`);
     ]);
   });
 
+  it('modprobe -r takes away what is of no more use', async () => {
+    await using lab = new ScriptLab();
+    withModules(lab);
+    lab.host.modules.define({ name: 'other_half', depends: ['base'], init: () => {} });
+    const steps = await lab.steps(`run modprobe -a top_half other_half
+run modprobe -r base
+run modprobe -r top_half
+ls /sys/module
+run modprobe -r other-half
+ls /sys/module/base`);
+    expect(steps.map(({ status, names, errno }) => status ?? names ?? errno)).toEqual([
+      0,
+      1,
+      0,
+      expect.not.arrayContaining(['top_half/']),
+      0,
+      'ENOENT',
+    ]);
+  });
+
   it('say what went wrong, and -q does not', async () => {
     await using lab = new ScriptLab();
     withModules(lab);

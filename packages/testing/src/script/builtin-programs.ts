@@ -13,7 +13,7 @@ export const builtinPrograms: ReadonlyMap<string, Program> = new Map<string, Pro
 
 /**
  * `modprobe [-a] [-q] [-r] MODULE [PARAMETER=VALUE...]`: loads a module after those it depends on; a module that is
- * there already is fine. `-a` takes all words for modules, `-r` removes.
+ * there already is fine. `-a` takes all words for modules, `-r` removes them and what nobody needs any more then.
  */
 async function modprobe(call: ProgramCall): Promise<number> {
   const { flags, words } = splitArguments(call.args);
@@ -29,7 +29,7 @@ async function modprobe(call: ProgramCall): Promise<number> {
   let status = 0;
   for (const name of all || remove ? words : [first]) {
     status |= await (remove
-      ? removeModule(call.process, name, 'modprobe: FATAL', print)
+      ? removeWithUnused(call.process, name, print)
       : insertModule(call.process, name, all ? [] : words.slice(1), print));
   }
   return status;
@@ -64,6 +64,17 @@ async function insertModule(
     if (missing) print(`modprobe: FATAL: Module ${name} not found in directory /lib/modules/${release}`);
     else print(`modprobe: ERROR: could not insert '${underscored(name)}': ${describe(error)}`);
   });
+}
+
+/** Removes a module, then those that it needed and that are of no more use to anybody. */
+async function removeWithUnused(process: Process, name: string, print: Print): Promise<number> {
+  const needed = process.host.modules.get(name)?.spec.depends ?? [];
+  const status = await removeModule(process, name, 'modprobe: FATAL', print);
+  if (status !== 0) return status;
+  for (const dependency of needed) {
+    if (process.host.modules.get(dependency)?.refcount === 0) await removeWithUnused(process, dependency, () => {});
+  }
+  return 0;
 }
 
 async function removeModule(process: Process, name: string, prefix: string, print: Print): Promise<number> {

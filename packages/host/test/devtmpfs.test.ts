@@ -64,9 +64,11 @@ describe('a node of /dev', () => {
     const { devtmpfs, init } = createLab();
     const made = devtmpfs.add(node('vfio/2'));
     const fd = await init.open('/dev/vfio/2', O.RDWR);
+    expect(init.readlink(`/proc/self/fd/${fd}`)).toBe('/dev/vfio/2');
     made.remove();
     await expect(init.open('/dev/vfio/2', O.RDWR)).rejects.toEqual(errno('ENOENT'));
     expect(init.fstat(fd).kind).toBe('char');
+    expect(init.readlink(`/proc/self/fd/${fd}`)).toBe('/dev/vfio/2 (deleted)');
     await init.close(fd);
   });
 

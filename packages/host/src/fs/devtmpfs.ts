@@ -45,6 +45,10 @@ export class DevNode extends TmpfsNode {
     this.#unlink = unlink;
   }
 
+  get deleted(): boolean {
+    return this.#removed;
+  }
+
   /** Opens the device. Who still holds the node after it was removed (through O_PATH) gets ENXIO. */
   open(process: Process, flags: number): File | Promise<File> {
     if (this.#removed) throw new SystemError('ENXIO', 'the device is gone');

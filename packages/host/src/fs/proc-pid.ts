@@ -115,7 +115,7 @@ class DescriptorLink implements VfsNode {
   }
 
   target(): string {
-    return this.#file.label;
+    return pathOf(this.#file);
   }
 
   follow(): VfsNode {
@@ -136,6 +136,11 @@ function descriptorInfo(process: Process, fd: number, file: File): VfsNode {
       return lines([...common, ...(file.fdinfo?.() ?? [])]);
     },
   });
+}
+
+/** Source: fs/d_path.c d_path() */
+function pathOf(file: File): string {
+  return file.node?.deleted ? `${file.label} (deleted)` : file.label;
 }
 
 function statusText(process: Process): string {
@@ -187,7 +192,7 @@ function mapLine(process: Process, vma: Vma): string {
   const ino = file?.node === undefined ? 0 : process.vfs.inode(file.node);
   const modes = flag(Prot.READ, 'r') + flag(Prot.WRITE, 'w') + flag(Prot.EXEC, 'x') + (vma.shared ? 's' : 'p');
   const place = `${hex(vma.start, 8)}-${hex(vma.end, 8)} ${modes} ${hex(offset, 8)} 00:00 ${ino}`;
-  return file === undefined ? `${place} ` : `${place.padEnd(72)} ${file.label}`;
+  return file === undefined ? `${place} ` : `${place.padEnd(72)} ${pathOf(file)}`;
 }
 
 function limitValue(value: bigint): string {

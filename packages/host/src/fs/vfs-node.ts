@@ -23,6 +23,8 @@ export interface VfsNode {
   /** Bytes, for `stat` of a file. */
   readonly size?: number;
   readonly rdev?: DeviceNumber;
+  /** Its name is gone while somebody still holds it, and /proc says so. */
+  readonly deleted?: boolean;
 
   /** dir: the entry of that name; never asked for `.` and `..`. */
   lookup?(name: string, process: Process | undefined): VfsNode | undefined;

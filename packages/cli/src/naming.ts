@@ -8,13 +8,15 @@ import { linkName, namesIn } from './files.js';
 export interface DeviceName {
   /** Name on its bus: `0000:01:00.0`, a UUID. */
   readonly address: string;
-  readonly bus: string;
+  /** Absent for one that is only in an IOMMU group. */
+  readonly bus?: string;
   /** Its directory: `/sys/bus/pci/devices/0000:01:00.0`. */
   readonly directory: string;
   readonly driver: string | undefined;
 }
 
 const busRoot = '/sys/bus';
+const groupRoot = '/sys/kernel/iommu_groups';
 
 /**
  * Finds a device.
@@ -23,7 +25,9 @@ const busRoot = '/sys/bus';
  * @throws CommandError - there is none, or several buses have one
  */
 export function findDevice(process: Process, name: string): DeviceName {
-  const found = devicesNamed(process, addressOf(process, name) ?? name);
+  const address = addressOf(process, name) ?? name;
+  const onBuses = devicesNamed(process, address);
+  const found = onBuses.length > 0 ? onBuses : devicesInGroups(process, address);
   const [device, other] = found;
   if (!device) throw new CommandError(`no device '${name}': see vfio ls`);
   if (other) {
@@ -47,14 +51,22 @@ function devicesNamed(process: Process, name: string): DeviceName[] {
   });
 }
 
+/** Devices of a chipset are in groups without being on a bus. */
+function devicesInGroups(process: Process, address: string): DeviceName[] {
+  return namesIn(process, groupRoot)
+    .map((group) => `${groupRoot}/${group}/devices`)
+    .filter((devices) => namesIn(process, devices).includes(address))
+    .map((devices) => ({ address, directory: `${devices}/${address}`, driver: undefined }));
+}
+
 /** A device that is known to be on a bus. */
-export function deviceOn(process: Process, bus: string, address: string): DeviceName {
+export function deviceOn(process: Process, bus: string, address: string): DeviceName & { readonly bus: string } {
   const directory = `${busRoot}/${bus}/devices/${address}`;
   return { address, bus, directory, driver: linkName(process, `${directory}/driver`) };
 }
 
 /** All devices on all buses. */
-export function allDevices(process: Process): DeviceName[] {
+export function allDevices(process: Process) {
   return namesIn(process, busRoot).flatMap((bus) =>
     namesIn(process, `${busRoot}/${bus}/devices`).map((address) => deviceOn(process, bus, address)),
   );

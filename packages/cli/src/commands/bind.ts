@@ -17,10 +17,7 @@ const noOverride = '(null)';
 export const bind = defineCommand<{ device: string; driver: string }, never, Bound>({
   words: ['bind'],
   summary: 'bind a device to a driver',
-  examples: [
-    ['vfio bind 0000:01:00.0 vfio-pci', 'sets driver_override where the bus has it, and binds'],
-    ['vfio bind 83b8f4f2-509f-382f-3c1e-e6bfe0fa1001 mtty', 'a mediated device that was unbound'],
-  ],
+  examples: [['vfio bind 0000:01:00.0 vfio-pci', 'sets driver_override where the bus has it, and binds']],
   configure: (command) => {
     command.argument('<device>', 'address, UUID or vfioN').argument('<driver>', 'name of the driver');
   },
@@ -30,13 +27,15 @@ export const bind = defineCommand<{ device: string; driver: string }, never, Bou
   run: (context, args) =>
     inProcess(context, async (process) => {
       const device = findDevice(process, args.device);
-      const driver = driverNamed(process, device, args.driver);
+      const { bus } = device;
+      if (bus === undefined) throw new CommandError(`${device.address} is on no bus that could have drivers`);
+      const driver = driverNamed(process, bus, args.driver);
       if (device.driver !== undefined) {
         throw new CommandError(
           `${device.address} is bound to ${device.driver}: vfio unbind ${device.address}, then bind it`,
         );
       }
-      await bindTo(process, device, driver);
+      await bindTo(process, { ...device, bus }, driver);
       return { address: device.address, driver };
     }),
 
@@ -77,16 +76,16 @@ export const unbind = defineCommand<{ device: string }, never, Bound>({
     }),
 });
 
-function driverNamed(process: Process, device: DeviceName, name: string): string {
-  const drivers = namesIn(process, `/sys/bus/${device.bus}/drivers`);
+function driverNamed(process: Process, bus: string, name: string): string {
+  const drivers = namesIn(process, `/sys/bus/${bus}/drivers`);
   const found = [name, name.replaceAll('-', '_'), name.replaceAll('_', '-')].find((one) => drivers.includes(one));
   if (found !== undefined) return found;
   const known = drivers.length > 0 ? `it has ${drivers.join(', ')}` : 'it has none';
-  throw new CommandError(`bus '${device.bus}' has no driver '${name}': ${known}; its module may have to be loaded`);
+  throw new CommandError(`bus '${bus}' has no driver '${name}': ${known}; its module may have to be loaded`);
 }
 
 /** Binds; an override that did not help is taken back. */
-async function bindTo(process: Process, device: DeviceName, driver: string): Promise<void> {
+async function bindTo(process: Process, device: DeviceName & { readonly bus: string }, driver: string): Promise<void> {
   const override = `${device.directory}/driver_override`;
   const before = exists(process, override) ? ((await attribute(process, override)) ?? noOverride) : undefined;
   if (before !== undefined && before !== driver) await process.writeFile(override, driver);

@@ -20,7 +20,8 @@ export const remove = defineCommand<{ device: string }, never, string>({
       const device = findDevice(process, args.device);
       const file = `${device.directory}/remove`;
       if (device.bus !== 'mdev' || !exists(process, file)) {
-        throw new CommandError(`${device.address} is no mediated device: vfio unbind ${device.address}`);
+        const fix = device.driver === undefined ? '' : `: vfio unbind ${device.address} takes its driver away`;
+        throw new CommandError(`${device.address} is no mediated device${fix}`);
       }
       await process.writeFile(file, '1');
       return device.address;

@@ -134,8 +134,7 @@ export class Tracer implements Disposable {
   #transfer({ name, process, args, buffer }: Syscall, file: File | undefined): Pending {
     const fd = Number(args.fd);
     const length = Number(args.count);
-    const where =
-      args.offset === undefined ? '' : `, ${file ? this.#place(file, BigInt(args.offset)) : args.offset}`;
+    const where = args.offset === undefined ? '' : `, ${file ? this.#place(file, BigInt(args.offset)) : args.offset}`;
     const isWrite = name.endsWith('write');
     const bytes = (count: number) => {
       const most = Math.min(count, bytesShown + 1);

@@ -1,6 +1,6 @@
 // What the core keeps about a device and drivers have no business with.
 
-import type { Completion, Device, Module, RefCount, Tracked } from '@vfio/host';
+import type { Completion, Device, Module, RefCount, SysfsDir, Tracked } from '@vfio/host';
 import type { Container } from './container.js';
 import type { Group } from './group.js';
 import type { GroupFile } from './group-file.js';
@@ -40,4 +40,6 @@ export interface DeviceRecord {
   /** Set by `freeDevice` inside `release`: where that was. */
   freedBy?: string;
   backend?: OpenBackend;
+  /** In debugfs, while it is registered. */
+  debugRoot: SysfsDir | undefined;
 }

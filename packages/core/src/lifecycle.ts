@@ -134,6 +134,7 @@ async function initRecord(vfio: Vfio, device: VfioDevice, dev: Device, ownedBy: 
     inode,
     ownedBy,
     inRelease: false,
+    debugRoot: undefined,
     withoutRelease: false,
     registration: new RefCount(host, `${name} registration`),
     unregistered: new Completion(host, `${name} unregistered`),

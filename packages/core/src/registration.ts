@@ -1,6 +1,7 @@
 // Registration: what makes a device visible and reachable, the references that keep it so, and the wait for the last user.
 
 import { type Process, Undo } from '@vfio/host';
+import { addDebugDirectory, removeDebugDirectory } from './debugfs.js';
 import type { VfioDevice } from './device.js';
 import type { DeviceRecord } from './device-record.js';
 import { assignDeviceSet } from './device-set.js';
@@ -61,6 +62,7 @@ async function register(device: VfioDevice, kind: GroupKind): Promise<void> {
     device.state = 'registered';
     undo.keep();
     await group.addDevice(device);
+    record.debugRoot = addDebugDirectory(device);
   });
 }
 
@@ -83,6 +85,7 @@ export async function unregisterGroupDev(device: VfioDevice, options: Unregister
   const { host } = record.vfio;
   await host.lockdep.enter(`unregister ${record.name}`, async () => {
     await device.group?.removeDevice(device);
+    await removeDebugDirectory(record.debugRoot);
     await host.devices.del(record.device);
     putRegistration(device);
     await waitForUsers(device, record, options);

@@ -1,7 +1,8 @@
 // VFIO on a host: what the kernel keeps in file-level variables and module parameters, and the switches it was built with.
 
-import { DeviceClass, type Host, IdAllocator, type ModuleContext, Mutex } from '@vfio/host';
+import { DeviceClass, type Host, IdAllocator, type ModuleContext, Mutex, type SysfsDir } from '@vfio/host';
 import { ContainerFile } from './container-file.js';
+import { debugfsRoot } from './debugfs.js';
 import type { VfioDevice } from './device.js';
 import type { DeviceSet, SetId } from './device-set.js';
 import { VfioError } from './errors.js';
@@ -27,6 +28,8 @@ export interface VfioOptions {
   readonly iommufd?: boolean;
   /** CONFIG_VFIO_NOIOMMU: the parameter `enable_unsafe_noiommu_mode` exists. Off by default. */
   readonly noiommu?: boolean;
+  /** CONFIG_VFIO_DEBUGFS: a directory for each device in debugfs. */
+  readonly debugfs?: boolean;
   /** CONFIG_IOMMUFD_DRIVER: IOVA bitmaps, without which DMA logging can not report. */
   readonly iovaBitmap?: boolean;
 }
@@ -42,6 +45,7 @@ interface Loaded {
   readonly groupClass: DeviceClass;
   readonly groupMajor: number;
   readonly virqfds: Virqfds;
+  readonly debugRoot: SysfsDir | undefined;
 }
 
 /** VFIO on one host. Two of them know nothing of each other. */
@@ -62,7 +66,15 @@ export class Vfio {
 
   constructor(host: Host, options: VfioOptions = {}) {
     this.host = host;
-    this.options = { group: true, container: true, iommufd: false, noiommu: false, iovaBitmap: true, ...options };
+    this.options = {
+      group: true,
+      container: true,
+      iommufd: false,
+      noiommu: false,
+      debugfs: true,
+      iovaBitmap: true,
+      ...options,
+    };
     this.indexes = new IdAllocator(host, 'vfio device index', minors - 1);
     this.groupMinors = new IdAllocator(host, 'vfio group minor', minors - 1);
     this.pseudoFs = new PseudoFs(host);
@@ -84,6 +96,11 @@ export class Vfio {
   /** Major number of the groups' nodes. */
   get groupMajor(): number {
     return this.#whileLoaded().groupMajor;
+  }
+
+  /** VFIO's directory in debugfs; undefined on a kernel without. */
+  get debugRoot(): SysfsDir | undefined {
+    return this.#whileLoaded().debugRoot;
   }
 
   /** The eventfds that drivers listen to. */
@@ -191,7 +208,9 @@ export class Vfio {
     undo.add(() => virqfds.destroy());
     const deviceClass = new DeviceClass(host, 'vfio-dev', { devnode: (dev) => ({ name: `vfio/devices/${dev.name}` }) });
     undo.add(() => deviceClass.destroy());
-    this.#loaded = { deviceClass, groupClass, groupMajor, virqfds };
+    const debugRoot = this.options.debugfs ? host.debugfs.root.mkdir(debugfsRoot) : undefined;
+    undo.add(() => debugRoot?.remove());
+    this.#loaded = { deviceClass, groupClass, groupMajor, virqfds, debugRoot };
     undo.add(() => {
       this.#loaded = undefined;
     });

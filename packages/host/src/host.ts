@@ -28,6 +28,7 @@ import { Syscalls } from './process/syscalls.js';
 import type { Scheduler } from './scheduler.js';
 import { createSeams, type Seams, type SeamsOptions } from './seams.js';
 import type { Lockdep } from './sync/lockdep.js';
+import { Debugfs } from './sysfs/debugfs.js';
 import { Sysfs } from './sysfs/sysfs.js';
 import type { Leak, Tracker } from './tracker.js';
 
@@ -69,6 +70,7 @@ export class Host implements Seams, AsyncDisposable {
   readonly release: string;
   readonly memory: PhysicalMemory;
   readonly sysfs: Sysfs;
+  readonly debugfs: Debugfs;
   readonly uevents: Uevents;
   readonly chrdevs: CharDevices;
   readonly devtmpfs: Devtmpfs;
@@ -102,6 +104,7 @@ export class Host implements Seams, AsyncDisposable {
 
     this.memory = new PhysicalMemory(this, options);
     this.sysfs = new Sysfs(this);
+    this.debugfs = new Debugfs(this, this.sysfs);
     this.uevents = new Uevents(this);
     this.chrdevs = new CharDevices(this, options);
     this.devtmpfs = new Devtmpfs(this, this.chrdevs);
@@ -127,6 +130,7 @@ export class Host implements Seams, AsyncDisposable {
     this.vfs.mount('/dev', this.devtmpfs.root);
     this.vfs.mount('/proc', this.procfs.root);
     this.vfs.mount('/sys', this.sysfs.root);
+    this.vfs.mount(this.debugfs.path, this.debugfs.root);
     this.procfs.addFile('devices', () => this.chrdevs.devicesText());
     this.procfs.addFile('misc', () => this.chrdevs.miscText());
     this.procfs.addFile('modules', () => this.modules.procText());

@@ -96,6 +96,7 @@ export { DriverData } from './drivers/driver-data.js';
 export { matchDriverOverride, setDriverOverride } from './drivers/driver-override.js';
 export { type Uevent, type UeventAction, UeventEnv, Uevents, ueventActions } from './drivers/uevents.js';
 export type { Attribute, AttributeGroup, BinAttribute } from './sysfs/attribute.js';
+export { Debugfs } from './sysfs/debugfs.js';
 export { SysfsDir, type SysfsNode } from './sysfs/dir.js';
 export { SysfsFile } from './sysfs/file.js';
 export { SysfsLink } from './sysfs/link.js';

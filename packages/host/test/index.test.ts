@@ -12,6 +12,7 @@ it('exports these names and no others', () => {
       "Completion",
       "Credentials",
       "DEFAULT_POLL",
+      "Debugfs",
       "DevNode",
       "Device",
       "DeviceClass",

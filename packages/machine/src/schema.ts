@@ -77,6 +77,7 @@ export const machineSchema: JsonSchema = {
         container: { type: 'boolean', description: 'CONFIG_VFIO_CONTAINER' },
         iommufd: { type: 'boolean', description: 'CONFIG_IOMMUFD' },
         noiommu: { type: 'boolean', description: 'CONFIG_VFIO_NOIOMMU' },
+        debugfs: { type: 'boolean', description: 'CONFIG_VFIO_DEBUGFS' },
         iovaBitmap: { type: 'boolean', description: 'CONFIG_IOMMUFD_DRIVER: IOVA bitmaps for DMA logging' },
       },
     },
@@ -172,6 +173,7 @@ export interface MachineFile {
     readonly container?: boolean;
     readonly iommufd?: boolean;
     readonly noiommu?: boolean;
+    readonly debugfs?: boolean;
     readonly iovaBitmap?: boolean;
   };
   readonly modules?: readonly ModuleEntry[];

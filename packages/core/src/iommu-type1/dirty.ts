@@ -69,7 +69,7 @@ export function resizeBitmaps(state: Type1State, before: number): void {
 
 /** Turns tracking on, for all mappings or none. Source: vfio_dma_bitmap_alloc_all() */
 async function start(state: Type1State): Promise<void> {
-  using _held = await state.lock.lock();
+  using _held = await state.lockForRequest();
   if (state.dirtyPageTracking) return;
   try {
     for (const dma of state.dmas) {
@@ -84,7 +84,7 @@ async function start(state: Type1State): Promise<void> {
 }
 
 async function stop(state: Type1State): Promise<void> {
-  using _held = await state.lock.lock();
+  using _held = await state.lockForRequest();
   state.dirtyPageTracking = false;
   freeBitmaps(state);
 }
@@ -171,7 +171,7 @@ async function getBitmap(state: Type1State, call: IoctlCall, argsz: number): Pro
   }
   verifyBitmap(bitmap, size, syscall);
 
-  using _held = await state.lock.lock();
+  using _held = await state.lockForRequest();
   const { pgsize } = state;
   if (bitmap.pgsize !== pgsize) throw refuse(`pages are ${pgsize} bytes, not ${bitmap.pgsize}`);
   if (((iova | size) & (pgsize - 1n)) !== 0n) throw refuse(`${rangeText(iova, size)} is not made of pages`);

@@ -235,6 +235,7 @@ export async function releaseAll(state: Type1State): Promise<void> {
   }
   state.domains.length = 0;
   state.windows = [];
+  state.released = true;
 }
 
 /**

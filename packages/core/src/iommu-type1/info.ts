@@ -60,7 +60,7 @@ export async function getInfo(state: Type1State, call: IoctlCall): Promise<numbe
   const caps = new InfoCap(state.host, call.order);
   const info = { argsz, flags: IommuInfoFlag.PGSIZES as number, iovaPgsizes: 0n, capOffset: 0, pad: 0 };
   {
-    using _held = await state.lock.lock();
+    using _held = await state.lockForRequest();
     info.iovaPgsizes = state.pgsizeBitmap;
     addMigration(state, caps);
     addDmaAvail(state, caps);

@@ -137,7 +137,7 @@ async function doMap(state: Type1State, args: IommuType1DmaMap, caller: Process)
   const access = (flags & (DmaMapFlag.READ | DmaMapFlag.WRITE)) !== 0;
   if (setVaddr === access) throw refuse('EINVAL', 'either VADDR, or READ or WRITE or both');
 
-  using _held = await state.lock.lock();
+  using _held = await state.lockForRequest();
   if (((size | iova | vaddr) & (state.pgsize - 1n)) !== 0n) {
     throw refuse('EINVAL', `size, iova or vaddr is not a multiple of ${state.pgsize}`);
   }

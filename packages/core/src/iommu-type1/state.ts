@@ -2,7 +2,8 @@
  * What a type1 container knows: its mappings, domains, groups and windows, and the two locks around them. The rooms beside
  * this file work on it; `backend.ts` lets the outside in.
  */
-import { type Host, type IommuDomain, type IommuGroup, KernelBug, Mutex, PAGE_SIZE } from '@vfio/host';
+import { type Held, type Host, type IommuDomain, type IommuGroup, KernelBug, Mutex, PAGE_SIZE } from '@vfio/host';
+import { VfioError } from '../errors.js';
 import type { DmaUnmapListener } from '../iommu-driver.js';
 import { DmaTree } from './dma-tree.js';
 import { pageOf } from './units.js';
@@ -68,6 +69,8 @@ export class Type1State {
   /** Groups whose devices can write anywhere without the host noticing. */
   numNonPinnedGroups = 0;
   dirtyPageTracking = false;
+  /** The container gave its driver up: nobody can come in any more. */
+  released = false;
   #pgsizeBitmap = ANY_PAGE_SIZE;
 
   constructor(host: Host, parameters: Type1Parameters, v2: boolean) {
@@ -77,6 +80,20 @@ export class Type1State {
     this.dmaAvail = parameters.dmaEntryLimit;
     this.lock = new Mutex(host, 'type1 iommu.lock');
     this.deviceListLock = new Mutex(host, 'type1 device_list_lock');
+  }
+
+  /**
+   * Takes the lock for a request on the container's file, which may have been on its way when the last group left.
+   *
+   * Differs: the kernel would work on memory that was freed; here the container has no driver any more.
+   *
+   * @throws EINVAL - released meanwhile
+   */
+  async lockForRequest(): Promise<Held> {
+    const held = await this.lock.lock();
+    if (!this.released) return held;
+    held.release();
+    throw new VfioError('EINVAL', 'the container has no IOMMU driver any more', { syscall: 'ioctl' });
   }
 
   /** Page sizes that all domains have, one bit each. */

@@ -169,7 +169,7 @@ async function doUnmap(state: Type1State, call: IoctlCall, request: UnmapRequest
   let times = 0;
   for (let pages = 0; ; ) {
     {
-      using _held = await state.lock.lock();
+      using _held = await state.lockForRequest();
       const isFirst = range === undefined;
       if (isFirst && (flags & DmaUnmapFlag.VADDR) !== 0 && state.emulatedGroups.length > 0) {
         throw new VfioError('EBUSY', 'an emulated group is attached', { syscall });

@@ -20,6 +20,8 @@ export interface IommufdOptions {
   readonly vfioContainer?: boolean;
   /** How many PASIDs a device and its IOMMU have enabled; without it none has any. */
   readonly maxPasids?: (device: Device) => number;
+  /** Whether a device and its IOMMU can use ATS; without it none can. */
+  readonly atsSupported?: (device: Device) => boolean;
   /** What GET_HW_INFO answers for a device; without it the type is NONE. */
   readonly hwInfo?: (device: Device) => HwInfo | undefined;
 }

@@ -258,6 +258,29 @@ describe('charge and pins', () => {
     expect(hardware.domain?.paging).toBe(false);
   });
 
+  it('CORE-185 stay gone: a request that was on its way meanwhile finds no driver', async () => {
+    const group = await machine.emulated('mtty');
+    const container = await machine.container([group]);
+    const user = container.user();
+    const memory = user.anon(1);
+    await user.map(0n, memory, P);
+    // one after the other they take the lock, and the release is in front
+    await container.detach(group);
+    const gone = container.backend.release();
+    const late = [
+      user.map(P, memory, P),
+      user.unmapAll(),
+      user.startTracking(),
+      user.info(),
+      user.getBitmap(0n, P, { data: memory }),
+    ];
+    await gone;
+    for (const outcome of await Promise.allSettled(late)) {
+      expect(outcome).toEqual({ status: 'rejected', reason: error.EINVAL });
+    }
+    expect(machine.host.tracker.count('mapping')).toBe(0);
+  });
+
   it('shrink to what emulated devices hold when the last hardware goes, and grow when some comes', async () => {
     const hardware = await machine.hardware('0000:00:02.0');
     const emulated = await machine.emulated('mtty');

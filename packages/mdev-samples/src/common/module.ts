@@ -53,18 +53,14 @@ const MINORS = 1 << 20;
 export function defineSample(host: Host, sample: Sample): void {
   defineMdev(host);
   const { name, version, parameters } = sample;
-  let running: Running | undefined;
   host.modules.define({
     name,
     ...(version === undefined ? {} : { version }),
     ...(parameters === undefined ? {} : { parameters }),
     depends: ['mdev', 'vfio'],
-    init: async ({ module }) => {
-      running = await start(host, name, sample.create(mdevBus(host), module));
-    },
-    exit: async () => {
-      if (running) await stop(host, running);
-      running = undefined;
+    init: async ({ module, undo }) => {
+      const running = await start(host, name, sample.create(mdevBus(host), module));
+      undo.add(() => stop(host, running));
     },
   });
 }

@@ -31,10 +31,13 @@ async function pack(packages, directory) {
   return tarballs;
 }
 
-/** The checks of one package, in the order of the columns: what is wrong, undefined if nothing is, null if not to be done. */
+/**
+ * The checks of one package: each says what is wrong, undefined if nothing is, and null if there is nothing to check.
+ * `install` comes first: without it the others have nothing to look at.
+ */
 function checksOf({ manifest, readme }, directory, tarballs) {
   const found = example(readme);
-  const withExample = (check) => (found ? () => check(found) : () => null);
+  const withExample = (check) => () => (found ? check(found) : null);
   return {
     install: () => {
       const names = installed(readme);
@@ -70,12 +73,15 @@ async function main() {
     console.log(line('package', columns));
     for (const one of packages) {
       const checks = checksOf(one, join(directory, 'projects', one.name), tarballs);
+      let usable = true;
       const cells = columns.map((column) => {
-        const problem = checks[column]();
+        const problem = usable ? checks[column]() : null;
         if (problem === null) return '-';
         counts[problem === undefined ? 'passed' : 'failed']++;
-        if (problem !== undefined) problems.push(`${one.manifest.name}: ${column}: ${problem}`);
-        return problem === undefined ? 'ok' : 'FAILED';
+        if (problem === undefined) return 'ok';
+        problems.push(`${one.manifest.name}: ${column}: ${problem}`);
+        usable &&= column !== 'install';
+        return 'FAILED';
       });
       console.log(line(one.manifest.name, cells));
     }

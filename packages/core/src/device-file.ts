@@ -82,8 +82,10 @@ function refused(syscall: string, device: VfioDevice): VfioError {
 export async function openDeviceFile(group: Group, device: VfioDevice, process: Process): Promise<DeviceFile> {
   const { host } = group.vfio;
   const user = await openThroughGroup(group, device, process);
+  let file: DeviceFile;
   try {
     host.faults.check('vfio_device_open_file:file', 'ENFILE');
+    file = new DeviceFile(user);
   } catch (error) {
     await closeThroughGroup(user);
     throw error;
@@ -91,5 +93,5 @@ export async function openDeviceFile(group: Group, device: VfioDevice, process: 
   if (group.kind === 'no-iommu') {
     host.log.warn(`vfio-noiommu device opened by user (${process.comm}:${process.pid})`, device.dev.name);
   }
-  return new DeviceFile(user);
+  return file;
 }

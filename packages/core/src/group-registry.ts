@@ -89,8 +89,9 @@ async function createGroup(vfio: Vfio, iommuGroup: IommuGroup, kind: GroupType):
   iommuGroup.get();
   undo.add(() => iommuGroup.put());
   host.faults.check('vfio_create_group:name');
-  await host.devices.add(device);
+  // whoever opens the node at once holds the device, and with it the minor
   group.device = device;
+  await host.devices.add(device);
   undo.keep();
   vfio.groups.unshift(group);
   return group;

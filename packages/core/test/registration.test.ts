@@ -99,6 +99,27 @@ describe('registerGroupDev', () => {
     ]);
   });
 
+  it('CORE-030 a group that is opened as soon as its node is there keeps its minor until it is closed', async () => {
+    let opened: Promise<number> | undefined;
+    using _udev = on.host.uevents.subscribe(({ action, subsystem, env }) => {
+      if (action === 'add' && subsystem === 'vfio') opened ??= on.process.open(`/dev/${env.DEVNAME}`, O.RDWR);
+    });
+    let minor: number | undefined;
+    {
+      await using one = await register(on, 'dev0');
+      minor = one.device.group?.minor;
+    }
+    const fd = await opened;
+    expect(fd).toBeTypeOf('number');
+    {
+      await using two = await register(on, 'dev1');
+      expect(two.device.group?.minor).not.toBe(minor);
+    }
+    await on.process.close(fd!);
+    await using three = await register(on, 'dev2');
+    expect(three.device.group?.minor).toBe(minor);
+  });
+
   it('CORE-022 refuses the same parent twice: WARN, EINVAL, the first stays', async () => {
     await using one = await register(on, 'dev0');
     const twin = await allocDevice(on.vfio, TestDevice, one.parent, {});

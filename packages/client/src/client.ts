@@ -1,7 +1,8 @@
 // The client: finds devices by their address, and opens what is needed to reach them.
 
-import { VfioError } from '@vfio/core';
-import type { Descriptor } from './call.js';
+import { isVfioError, VfioError } from '@vfio/core';
+import { Undo } from '@vfio/host';
+import { type Descriptor, named } from './call.js';
 import { Container, type IommuKind } from './container.js';
 import type { Device } from './device.js';
 import { Group } from './group.js';
@@ -9,13 +10,14 @@ import type { Transport } from './transport.js';
 
 /** How to open a device. */
 export interface OpenDeviceOptions {
-  /** A container to join; one of its own otherwise, which is closed with the device. */
+  /** A container to join, set to an IOMMU before; one of its own otherwise, which is closed with the device. */
   readonly container?: Container;
   /** What a container of its own is set to; `type1v2` unless said otherwise. */
   readonly iommu?: IommuKind;
 }
 
 const busRoot = '/sys/bus';
+const nodeRoot = '/dev/vfio';
 
 /** A client of VFIO over some transport. */
 export class VfioClient {
@@ -42,23 +44,33 @@ export class VfioClient {
    * @throws VfioError ENODEV - no bus has a device of that name, or it is bound to no VFIO driver
    */
   async groupOf(address: string): Promise<string> {
-    for (const bus of await this.transport.readdir(busRoot)) {
-      const device = `${busRoot}/${bus}/devices/${address}`;
-      const id = await this.#baseOfLink(`${device}/iommu_group`);
+    for (const bus of await this.#names(busRoot)) {
+      const id = await this.#baseOfLink(`${busRoot}/${bus}/devices/${address}/iommu_group`);
       if (id === undefined) continue;
-      const nodes = await this.transport.readdir('/dev/vfio');
+      const nodes = await this.#names(nodeRoot);
       const node = [id, `noiommu-${id}`].find((name) => nodes.includes(name));
-      if (node) return node;
+      if (node !== undefined) return node;
       throw new VfioError('ENODEV', 'the device is not bound to a VFIO driver', { subject: address });
     }
     throw new VfioError('ENODEV', 'no bus has a device of that name in an IOMMU group', { subject: address });
   }
 
+  /** Names in a directory; none where there is no such directory, as before the first module is loaded. */
+  async #names(path: string): Promise<string[]> {
+    return (await this.#unlessAbsent('readdir', path, () => this.transport.readdir(path))) ?? [];
+  }
+
   async #baseOfLink(path: string): Promise<string | undefined> {
+    const text = await this.#unlessAbsent('readlink', path, () => this.transport.readlink(path));
+    return text?.split('/').at(-1);
+  }
+
+  async #unlessAbsent<T>(syscall: string, path: string, run: () => Promise<T>): Promise<T | undefined> {
     try {
-      return (await this.transport.readlink(path)).split('/').at(-1);
-    } catch {
-      return undefined;
+      return await named(syscall, path, run);
+    } catch (error) {
+      if (isVfioError(error, 'ENOENT') || isVfioError(error, 'ENOTDIR')) return undefined;
+      throw error;
     }
   }
 
@@ -69,22 +81,23 @@ export class VfioClient {
    * @throws VfioError - with the errno of the step that failed; whatever was opened before is closed
    */
   async openDevice(address: string, options: OpenDeviceOptions = {}): Promise<Device> {
-    const node = await this.groupOf(address.split(' ')[0] ?? address);
+    const [name = address] = address.split(' ');
+    const node = await this.groupOf(name);
     const opened: Descriptor[] = [];
-    try {
-      const container = options.container ?? (await this.openContainer());
-      if (!options.container) opened.push(container);
-      const group = await this.openGroup(node);
-      opened.push(group);
-      await group.setContainer(container);
-      const iommu = options.iommu ?? (node.startsWith('noiommu-') ? 'noiommu' : 'type1v2');
-      if (!options.container) await container.setIommu(iommu);
-      const device = await group.getDevice(address);
-      device.closeWith(opened);
-      return device;
-    } catch (error) {
-      for (const one of opened.reverse()) await one.close();
-      throw error;
-    }
+    await using undo = new Undo();
+    const keep = <D extends Descriptor>(descriptor: D): D => {
+      opened.push(descriptor);
+      undo.add(() => descriptor.close());
+      return descriptor;
+    };
+    const container = options.container ?? keep(await this.openContainer());
+    const group = keep(await this.openGroup(node));
+    await group.setContainer(container);
+    const iommu = options.iommu ?? (node.startsWith('noiommu-') ? 'noiommu' : 'type1v2');
+    if (!options.container) await container.setIommu(iommu);
+    const device = await group.getDevice(address);
+    device.closeWith(opened);
+    undo.keep();
+    return device;
   }
 }

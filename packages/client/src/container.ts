@@ -19,9 +19,11 @@ import {
   iovaRange,
   Request,
 } from '@vfio/core';
+import type { ByteOrder } from '@vfio/host';
 import { Descriptor, named } from './call.js';
-import { askInfo, capabilities } from './info.js';
-import type { Access, ClientMemory, Transport } from './transport.js';
+import { askInfo, capabilities, elements } from './info.js';
+import { bitmapBytes, bitmapOf, Scratch } from './scratch.js';
+import type { Access, Transport } from './transport.js';
 
 /** Kinds of IOMMU that SET_IOMMU takes, by name. */
 export const IommuKind = {
@@ -61,14 +63,6 @@ export interface DmaBuffer extends AsyncDisposable {
   write(offset: number, bytes: Uint8Array): void;
 }
 
-const bitsOfWord = 64n;
-
-/** Bytes of a bitmap with one bit for each page. */
-function bitmapBytes(size: bigint, pageSize: bigint): number {
-  const pages = (size + pageSize - 1n) / pageSize;
-  return Number(((pages + bitsOfWord - 1n) / bitsOfWord) * 8n);
-}
-
 /** An open container. Source: include/uapi/linux/vfio.h, requests of the container */
 export class Container extends Descriptor {
   /** Opens a new, empty container. */
@@ -103,7 +97,8 @@ export class Container extends Descriptor {
       (buffer) => this.ioctl('VFIO_IOMMU_GET_INFO', Request.IOMMU_GET_INFO, buffer),
     );
     const info = iommuType1Info.decode(bytes, order);
-    const caps = info.flags & IommuInfoFlag.CAPS ? capabilities(bytes, info.capOffset, order) : [];
+    const chained = (info.flags & IommuInfoFlag.CAPS) !== 0;
+    const caps = chained ? capabilities(bytes, iommuType1Info.size, info.capOffset, order) : [];
     const of = (id: number) => caps.find((cap) => cap.id === id)?.bytes;
     const ranges = of(IommuInfoCap.IOVA_RANGE);
     const avail = of(IommuInfoCap.DMA_AVAIL);
@@ -111,11 +106,7 @@ export class Container extends Descriptor {
     const decodedMigration = migration && iommuType1InfoCapMigration.decode(migration, order);
     return {
       pageSizes: info.iovaPgsizes,
-      iovaRanges: ranges
-        ? Array.from({ length: iommuType1InfoCapIovaRange.decode(ranges, order).nrIovas }, (_, i) =>
-            iovaRange.decode(ranges.subarray(iommuType1InfoCapIovaRange.size + i * iovaRange.size), order),
-          )
-        : [],
+      iovaRanges: ranges ? rangesOf(ranges, order) : [],
       dmaAvail: avail && iommuType1InfoDmaAvail.decode(avail, order).avail,
       migration: decodedMigration && {
         pageSizes: decodedMigration.pgsizeBitmap,
@@ -171,7 +162,7 @@ export class Container extends Descriptor {
   /**
    * Unmaps a range and reports which of its pages were written to.
    *
-   * @param pageSize - bytes that a bit stands for
+   * @param pageSize - bytes that a bit stands for: bit k%8 of byte k/8 is page k
    */
   async unmapDmaDirty(
     range: { iova: bigint; size: bigint },
@@ -188,7 +179,7 @@ export class Container extends Descriptor {
       iommuType1DmaUnmap.size,
     );
     await this.ioctl('VFIO_IOMMU_UNMAP_DMA', Request.IOMMU_UNMAP_DMA, bytes);
-    return { size: iommuType1DmaUnmap.decode(bytes, order).size, dirty: memory.bytes() };
+    return { size: iommuType1DmaUnmap.decode(bytes, order).size, dirty: bitmapOf(memory.bytes(), order) };
   }
 
   /** Starts to note which pages devices write to. */
@@ -206,7 +197,7 @@ export class Container extends Descriptor {
     return this.ioctl('VFIO_IOMMU_DIRTY_PAGES', Request.IOMMU_DIRTY_PAGES, bytes);
   }
 
-  /** Reports and forgets the pages of a range that were written to: bit k is page k. */
+  /** Reports and forgets the pages of a range that were written to: bit k%8 of byte k/8 is page k. */
   async dirtyBitmap(range: { iova: bigint; size: bigint }, pageSize: bigint): Promise<Uint8Array> {
     const order = this.transport.byteOrder;
     using memory = new Scratch(this.transport, bitmapBytes(range.size, pageSize));
@@ -216,7 +207,7 @@ export class Container extends Descriptor {
     const wanted = { pgsize: pageSize, size: BigInt(memory.length), data: memory.address };
     bytes.set(iommuType1DirtyBitmapGet.encode({ iova: range.iova, size: range.size, bitmap: wanted }, order), header);
     await this.ioctl('VFIO_IOMMU_DIRTY_PAGES', Request.IOMMU_DIRTY_PAGES, bytes);
-    return memory.bytes();
+    return bitmapOf(memory.bytes(), order);
   }
 
   /** Memory of the client, mapped at an IOVA until it is disposed of. */
@@ -228,44 +219,30 @@ export class Container extends Descriptor {
       memory.free();
       throw error;
     }
+    let ended: Promise<void> | undefined;
+    const end = async () => {
+      try {
+        // a container that was closed has taken its mappings along
+        if (this.isOpen) await this.unmapDma({ iova, size: BigInt(size) });
+      } finally {
+        memory.free();
+      }
+    };
     return {
       iova,
       size: BigInt(size),
       read: (offset, length) => memory.read(offset, length),
       write: (offset, bytes) => memory.write(offset, bytes),
-      [Symbol.asyncDispose]: async () => {
-        await this.unmapDma({ iova, size: BigInt(size) });
-        memory.free();
+      [Symbol.asyncDispose]: () => {
+        ended ??= end();
+        return ended;
       },
     };
   }
 }
 
-/** Memory that the kernel writes an answer to, for the time of one request. */
-export class Scratch implements Disposable {
-  readonly #memory: ClientMemory;
-  /** Bytes. */
-  readonly length: number;
-
-  constructor(transport: Transport, length: number) {
-    this.length = length;
-    this.#memory = transport.allocate(Math.max(length, 1));
-  }
-
-  get address(): bigint {
-    return this.#memory.address;
-  }
-
-  write(bytes: Uint8Array): void {
-    this.#memory.write(0, bytes);
-  }
-
-  /** What is in it now. */
-  bytes(): Uint8Array {
-    return this.#memory.read(0, this.length);
-  }
-
-  [Symbol.dispose](): void {
-    this.#memory.free();
-  }
+/** The ranges that can be mapped. */
+function rangesOf(cap: Uint8Array, order: ByteOrder): { start: bigint; end: bigint }[] {
+  const { nrIovas } = iommuType1InfoCapIovaRange.decode(cap, order);
+  return elements(cap, iommuType1InfoCapIovaRange.size, nrIovas, iovaRange, order);
 }

@@ -19,6 +19,7 @@ import {
   regionInfo,
   VfioError,
 } from '@vfio/core';
+import { Undo } from '@vfio/host';
 import { Descriptor } from './call.js';
 import type { Container } from './container.js';
 import { DmaLogging } from './dma-logging.js';
@@ -80,9 +81,10 @@ export class Device extends Descriptor implements ExerciseDevice {
     this.#closeWith.push(...descriptors);
   }
 
-  override async close(): Promise<void> {
-    await super.close();
-    for (const descriptor of this.#closeWith.splice(0).reverse()) await descriptor.close();
+  protected override async release(): Promise<void> {
+    await using others = new Undo();
+    for (const descriptor of this.#closeWith) others.add(() => descriptor.close());
+    await super.release();
   }
 
   /** The name that it was opened by. */
@@ -90,6 +92,11 @@ export class Device extends Descriptor implements ExerciseDevice {
     return this.subject;
   }
 
+  /**
+   * What it is, and how many regions and interrupt indices it has.
+   *
+   * @throws RangeError - the chain of capabilities in the answer is broken
+   */
   async info(): Promise<DeviceInfo> {
     const order = this.transport.byteOrder;
     const bytes = await askInfo(
@@ -99,15 +106,21 @@ export class Device extends Descriptor implements ExerciseDevice {
       (buffer) => this.ioctl('VFIO_DEVICE_GET_INFO', Request.DEVICE_GET_INFO, buffer),
     );
     const info = deviceInfo.decode(bytes, order);
+    const chained = (info.flags & DeviceInfoFlag.CAPS) !== 0;
     return {
       flags: info.flags,
       numRegions: info.numRegions,
       numIrqs: info.numIrqs,
-      capabilities: info.flags & DeviceInfoFlag.CAPS ? capabilities(bytes, info.capOffset, order) : [],
+      capabilities: chained ? capabilities(bytes, deviceInfo.size, info.capOffset, order) : [],
     };
   }
 
-  /** One region. */
+  /**
+   * One region.
+   *
+   * @throws VfioError EINVAL - the device has none of that number
+   * @throws RangeError - the chain of capabilities in the answer is broken
+   */
   async region(index: number): Promise<Region> {
     const order = this.transport.byteOrder;
     const bytes = await askInfo(
@@ -149,6 +162,7 @@ export class Device extends Descriptor implements ExerciseDevice {
     return found;
   }
 
+  /** Resets the device. */
   async reset(): Promise<void> {
     await this.ioctl('VFIO_DEVICE_RESET', Request.DEVICE_RESET);
   }
@@ -187,7 +201,11 @@ export class Device extends Descriptor implements ExerciseDevice {
     return bytes.subarray(deviceFeature.size);
   }
 
-  /** The functions that a hot reset of this one resets. */
+  /**
+   * The functions that a hot reset of this one resets.
+   *
+   * @throws RangeError - the answer says more functions than it has room for
+   */
   async hotResetInfo(): Promise<HotResetDependency[]> {
     const order = this.transport.byteOrder;
     const { size } = pciDependentDevice;
@@ -203,6 +221,7 @@ export class Device extends Descriptor implements ExerciseDevice {
         continue;
       }
       const { count, flags } = pciHotResetInfo.decode(bytes, order);
+      if (count > room) throw new RangeError(`${count} functions in an answer with room for ${room}`);
       return Array.from({ length: count }, (_, i) => {
         const entry = pciDependentDevice.decode(bytes.subarray(pciHotResetInfo.size + i * size), order);
         return { id: entry.groupId, byDeviceId: flags !== 0, address: pciAddress(entry) };

@@ -6,10 +6,8 @@ import {
   deviceFeatureDmaLoggingReport,
   Feature,
 } from '@vfio/core';
-import { Scratch } from './container.js';
 import type { Device } from './device.js';
-
-const bitsPerWord = 64n;
+import { bitmapBytes, bitmapOf, Scratch } from './scratch.js';
 
 /** The DMA logging features of a device. */
 export class DmaLogging {
@@ -45,16 +43,15 @@ export class DmaLogging {
     await this.#device.setFeature(Feature.DMA_LOGGING_STOP, new Uint8Array(0));
   }
 
-  /** Reports and forgets: bit k is the page at `iova + k * pageSize`. */
+  /** Reports and forgets: bit k%8 of byte k/8 is the page at `iova + k * pageSize`. */
   async report(iova: bigint, length: bigint, pageSize: bigint): Promise<Uint8Array> {
     const { transport } = this.#device;
-    const pages = (length + pageSize - 1n) / pageSize;
-    using memory = new Scratch(transport, Number((pages + bitsPerWord - 1n) / bitsPerWord) * 8);
+    using memory = new Scratch(transport, bitmapBytes(length, pageSize));
     const value = deviceFeatureDmaLoggingReport.encode(
       { iova, length, pageSize, bitmap: memory.address },
       transport.byteOrder,
     );
     await this.#device.getFeature(Feature.DMA_LOGGING_REPORT, value.length, value);
-    return memory.bytes();
+    return bitmapOf(memory.bytes(), transport.byteOrder);
   }
 }

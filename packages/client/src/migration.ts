@@ -9,8 +9,9 @@ import {
   MigState,
   precopyInfo,
   Request,
+  VfioError,
 } from '@vfio/core';
-import { Descriptor, named } from './call.js';
+import { Descriptor } from './call.js';
 import type { Device } from './device.js';
 import type { Transport } from './transport.js';
 
@@ -36,7 +37,7 @@ export class MigrationStream extends Descriptor {
   /** Reads up to `length` bytes; none at the end. */
   async read(length: number): Promise<Uint8Array> {
     const bytes = new Uint8Array(length);
-    const count = await named('read', this.subject, () => this.transport.read(this.fd, bytes));
+    const count = await this.call('read', (fd) => this.transport.read(fd, bytes));
     return bytes.subarray(0, count);
   }
 
@@ -56,11 +57,19 @@ export class MigrationStream extends Descriptor {
     return Buffer.concat(parts);
   }
 
-  /** Writes all of it. */
+  /**
+   * Writes all of it.
+   *
+   * @throws VfioError - with the device's errno; EIO when it takes nothing and does not say why
+   */
   async write(bytes: Uint8Array): Promise<void> {
     for (let done = 0; done < bytes.length; ) {
       const rest = bytes.subarray(done);
-      done += await named('write', this.subject, () => this.transport.write(this.fd, rest));
+      const count = await this.call('write', (fd) => this.transport.write(fd, rest));
+      if (count === 0) {
+        throw new VfioError('EIO', `${done} of ${bytes.length} bytes`, { syscall: 'write', subject: this.subject });
+      }
+      done += count;
     }
   }
 
@@ -132,20 +141,34 @@ export class Migration {
     await this.#device.setFeature(Feature.MIG_PRECOPY_INFOv2, new Uint8Array(0));
   }
 
-  /** Stops the device and reads its whole state; it stays in STOP. */
+  /**
+   * Stops the device and reads its whole state; it stays in STOP. For a device that runs or is stopped: one that copies
+   * already does so through the stream that it began with.
+   *
+   * @throws TypeError - the move to STOP_COPY began no stream
+   */
   async save(): Promise<Uint8Array> {
-    await using stream = await this.setState('STOP_COPY');
-    if (!stream) throw new Error(`${this.#device.subject} made no stream`);
+    await using stream = await this.#stream('STOP_COPY');
     const image = await stream.readAll();
     await this.setState('STOP');
     return image;
   }
 
-  /** Loads a state that `save` read, on this device or another of its kind; it is left in STOP. */
+  /**
+   * Loads a state that `save` read, on this device or another of its kind; it is left in STOP.
+   *
+   * @throws VfioError - the device does not take the image; it is in ERROR or RESUMING then: reset it
+   * @throws TypeError - the move to RESUMING began no stream
+   */
   async load(image: Uint8Array): Promise<void> {
-    await using stream = await this.setState('RESUMING');
-    if (!stream) throw new Error(`${this.#device.subject} takes no stream`);
+    await using stream = await this.#stream('RESUMING');
     await stream.write(image);
     await this.setState('STOP');
+  }
+
+  async #stream(state: MigStateName): Promise<MigrationStream> {
+    const stream = await this.setState(state);
+    if (!stream) throw new TypeError(`${this.#device.subject} was in ${state} or on its way there: no new stream`);
+    return stream;
   }
 }

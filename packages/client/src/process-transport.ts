@@ -52,7 +52,7 @@ export class ProcessTransport implements Transport {
       length,
       load: (at, size) => process.mm.load(address + BigInt(at), size),
       store: (at, size, value) => process.mm.store(address + BigInt(at), size, value),
-      unmap: () => process.mm.munmap(address, length),
+      unmap: once(() => process.mm.munmap(address, length)),
     };
   }
 
@@ -64,7 +64,7 @@ export class ProcessTransport implements Transport {
       length,
       read: (offset, count) => mm.copyFrom(address + BigInt(offset), count),
       write: (offset, bytes) => mm.copyTo(address + BigInt(offset), bytes),
-      free: () => mm.munmap(address, length),
+      free: once(() => mm.munmap(address, length)),
     };
   }
 
@@ -85,4 +85,14 @@ export class ProcessTransport implements Transport {
   async readdir(path: string): Promise<string[]> {
     return this.process.readdir(path).map((entry) => entry.name);
   }
+}
+
+/** What is given back twice may be somebody else's by then. */
+function once(fn: () => void): () => void {
+  let done = false;
+  return () => {
+    if (done) return;
+    done = true;
+    fn();
+  };
 }

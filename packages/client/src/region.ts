@@ -4,13 +4,14 @@ import {
   type RegionInfo as RawRegionInfo,
   RegionInfoCap,
   RegionInfoFlag,
+  regionInfo,
   regionInfoCapSparseMmap,
   regionInfoCapType,
   regionSparseMmapArea,
+  VfioError,
 } from '@vfio/core';
-import { named } from './call.js';
 import type { Device } from './device.js';
-import { type Capability, capabilities } from './info.js';
+import { type Capability, capabilities, elements } from './info.js';
 import type { ClientMapping } from './transport.js';
 
 /** Widths of a single access, in bytes. */
@@ -43,7 +44,8 @@ export class Region {
     this.size = info.size;
     this.offset = info.offset;
     const chained = (info.flags & RegionInfoFlag.CAPS) !== 0;
-    this.capabilities = chained ? capabilities(bytes, info.capOffset, device.transport.byteOrder) : [];
+    const order = device.transport.byteOrder;
+    this.capabilities = chained ? capabilities(bytes, regionInfo.size, info.capOffset, order) : [];
   }
 
   get readable(): boolean {
@@ -64,10 +66,7 @@ export class Region {
     if (!cap) return undefined;
     const order = this.device.transport.byteOrder;
     const { nrAreas } = regionInfoCapSparseMmap.decode(cap, order);
-    const { size } = regionSparseMmapArea;
-    return Array.from({ length: nrAreas }, (_, i) =>
-      regionSparseMmapArea.decode(cap.subarray(regionInfoCapSparseMmap.size + i * size), order),
-    );
+    return elements(cap, regionInfoCapSparseMmap.size, nrAreas, regionSparseMmapArea, order);
   }
 
   /** Type and subtype of a device specific region. */
@@ -90,35 +89,53 @@ export class Region {
    */
   async read(offset: number | bigint, length: number): Promise<Uint8Array> {
     const bytes = new Uint8Array(length);
-    const { transport, fd } = this.device;
-    const count = await named('pread', this.#subject, () => transport.pread(fd, bytes, this.#at(offset)));
+    const { transport } = this.device;
+    const count = await this.#call('pread', (fd) => transport.pread(fd, bytes, this.#at(offset)));
     return bytes.subarray(0, count);
   }
 
   /** Writes bytes; returns how many were taken. */
-  async write(offset: number | bigint, bytes: Uint8Array): Promise<number> {
-    const { transport, fd } = this.device;
-    return await named('pwrite', this.#subject, () => transport.pwrite(fd, bytes, this.#at(offset)));
+  write(offset: number | bigint, bytes: Uint8Array): Promise<number> {
+    const { transport } = this.device;
+    return this.#call('pwrite', (fd) => transport.pwrite(fd, bytes, this.#at(offset)));
   }
 
-  /** Reads one little-endian value, as the registers of buses are. */
+  /**
+   * Reads one little-endian value, as the registers of buses are.
+   *
+   * @throws VfioError EIO - the region ends within the value
+   */
   async load(offset: number | bigint, width: Width): Promise<bigint> {
     const bytes = await this.read(offset, width);
+    this.#requireWhole('pread', bytes.length, width);
     return bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
   }
 
-  /** Writes one little-endian value. */
+  /**
+   * Writes one little-endian value.
+   *
+   * @throws VfioError EIO - the region ends within the value
+   */
   async store(offset: number | bigint, width: Width, value: number | bigint): Promise<void> {
     const bytes = new Uint8Array(8);
     new DataView(bytes.buffer).setBigUint64(0, BigInt.asUintN(64, BigInt(value)), true);
-    await this.write(offset, bytes.subarray(0, width));
+    this.#requireWhole('pwrite', await this.write(offset, bytes.subarray(0, width)), width);
   }
 
   /** Maps a part of the region; whole pages. */
   mmap(offset: number | bigint = 0, length = Number(this.size)): Promise<ClientMapping> {
-    const { transport, fd } = this.device;
+    const { transport } = this.device;
     const access = { read: this.readable, write: this.writable };
-    return named('mmap', this.#subject, () => transport.mmap(fd, this.#at(offset), length, access));
+    return this.#call('mmap', (fd) => transport.mmap(fd, this.#at(offset), length, access));
+  }
+
+  #call<T>(syscall: string, run: (fd: number) => T | Promise<T>): Promise<T> {
+    return this.device.call(syscall, run, this.#subject);
+  }
+
+  #requireWhole(syscall: string, count: number, width: Width): void {
+    if (count === width) return;
+    throw new VfioError('EIO', `${count} of ${width} bytes`, { syscall, subject: this.#subject });
   }
 
   get #subject(): string {

@@ -11,6 +11,7 @@ export interface ClientMemory {
   readonly length: number;
   read(offset: number, length: number): Uint8Array;
   write(offset: number, bytes: Uint8Array): void;
+  /** Gives it back; a second call does nothing. */
   free(): void;
 }
 
@@ -21,6 +22,7 @@ export interface ClientMapping {
   /** Size is 1, 2, 4 or 8 bytes. */
   load(offset: number, size: 1 | 2 | 4 | 8): bigint;
   store(offset: number, size: 1 | 2 | 4 | 8, value: bigint): void;
+  /** Takes the mapping away; a second call does nothing. */
   unmap(): void;
 }
 

@@ -1,0 +1,22 @@
+import { expect, it } from 'vitest';
+import * as api from '../src/index.js';
+
+it('exports these names and no others', () => {
+  expect(Object.keys(api).sort()).toMatchInlineSnapshot(`
+    [
+      "Container",
+      "Descriptor",
+      "Device",
+      "DmaLogging",
+      "Group",
+      "IommuKind",
+      "Irq",
+      "Migration",
+      "MigrationStream",
+      "ProcessTransport",
+      "Region",
+      "VfioClient",
+      "migStateName",
+    ]
+  `);
+});

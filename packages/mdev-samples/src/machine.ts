@@ -16,7 +16,8 @@ import {
   PciIrqIndex,
   PciRegionIndex,
 } from '@vfio/core';
-import { Ier, Lsr, Mcr, UartRegister } from './hardware/uart-16550.js';
+import { isSystemError } from '@vfio/host';
+import { Fcr, Ier, Lsr, Mcr, UartRegister } from './hardware/uart-16550.js';
 import { defineMtty } from './mtty/driver.js';
 
 /** A mediated device to be created. */
@@ -99,11 +100,17 @@ async function buildSample({ host }: MachineContext, module: string, section: Sa
 }
 
 function isMtty({ address, process }: ExerciseTarget): boolean {
-  const link = process.readdir('/sys/bus/mdev/devices').some(({ name }) => name === address);
-  return link && process.readlink(`/sys/bus/mdev/devices/${address}/driver`).endsWith('/mtty');
+  try {
+    return process.readlink(`/sys/bus/mdev/devices/${address}/driver`).endsWith('/mtty');
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    return false; // no mediated device at all
+  }
 }
 
 const ports = [PciRegionIndex.BAR0, PciRegionIndex.BAR1];
+/** Eight data bits, and the divisor latch closed. */
+const EIGHT_BITS = 0x03;
 const message = new TextEncoder().encode('Hello, mtty');
 
 async function* exerciseMtty({ address, process, device }: ExerciseTarget): AsyncGenerator<ExerciseStep, void> {
@@ -131,6 +138,8 @@ async function step(name: string, run: () => Promise<string>): Promise<ExerciseS
 
 /** Sends a text through a port, which hears itself. */
 async function loopBack(device: ExerciseDevice, bar: number): Promise<string> {
+  await device.writeRegion(bar, UartRegister.LCR, Uint8Array.of(EIGHT_BITS));
+  await device.writeRegion(bar, UartRegister.FCR, Uint8Array.of(Fcr.ENABLE | Fcr.CLEAR_RECEIVER));
   for (const byte of message) await device.writeRegion(bar, UartRegister.DATA, Uint8Array.of(byte));
   const heard: number[] = [];
   while (((await register(device, bar, UartRegister.LSR)) & Lsr.DR) !== 0) {

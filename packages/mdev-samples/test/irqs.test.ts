@@ -115,6 +115,15 @@ describe('INTx', () => {
       expect(await fires()).toBe(false);
     }));
 
+  it('MTTY-045 is interrupt 0 and no other, also while it is in use', () =>
+    connected(async () => {
+      for (const action of [ACTION_MASK, ACTION_UNMASK, ACTION_TRIGGER]) {
+        await expect(card.setIrqs(INTX, DATA_NONE | action, { start: 1 })).rejects.toThrow(failing('EINVAL'));
+        await expect(card.setIrqs(INTX, DATA_NONE | action, { count: 2 })).rejects.toThrow(failing('EINVAL'));
+      }
+      await expect(card.setIrqs(INTX, DATA_NONE | ACTION_MASK, { count: 0 })).rejects.toThrow(failing('EINVAL'));
+    }));
+
   it('is not masked when it is connected again', () =>
     connected(async () => {
       await card.out(IER, 0x02);

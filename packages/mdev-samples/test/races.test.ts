@@ -131,6 +131,7 @@ describe('every step fails once', { timeout: 60_000 }, () => {
         await unless(['ENOENT'], () => lab.host.modules.rmmod('mtty'));
         await unless(['ENOENT'], () => lab.host.modules.rmmod('mdev'));
         expect(lab.names('/sys/class')).not.toContain('mtty');
+        expect(await lab.root.readFile('/proc/devices')).not.toContain('mtty');
         await lab.host.modules.modprobe('mtty');
         expect(await lab.available()).toEqual([24, 12]);
         await lab.host.modules.rmmod('mtty');

@@ -82,7 +82,7 @@ export async function mdevUnregisterParent(parent: MdevParent): Promise<void> {
     using _alone = await parent.unregSem.write();
     unlink(bus, dev);
     for (const child of dev.children()) {
-      if (child instanceof MdevDevice && child.bus === bus) await mdevDeviceRemoveCommon(child);
+      if (child instanceof MdevDevice) await mdevDeviceRemoveCommon(child);
     }
     if (typesDir) await removeTypeDirs(parent, typesDir);
   }

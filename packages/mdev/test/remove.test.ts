@@ -1,5 +1,6 @@
 import { O } from '@vfio/host';
 import { describe, expect, it } from 'vitest';
+import { mdevDeviceRemove } from '../src/device.js';
 import { createLab, gate, type Lab, OTHER_UUID, settled, UUID } from './lab.js';
 
 function failing(code: string) {
@@ -133,6 +134,15 @@ describe('remove', () => {
     expect(lab.names(card.dev.sysfs.path())).not.toContain(UUID);
   });
 
+  it('of a device that is gone already is refused', async () => {
+    await using lab = await createLab();
+    await using card = await lab.addParent();
+    await card.create(UUID);
+    const device = lab.device(UUID);
+    await lab.remove(UUID);
+    await expect(mdevDeviceRemove(device)).rejects.toThrow(failing('ENODEV'));
+  });
+
   it('MDEV-043 gives the instance back with the last reference only', async () => {
     await using lab = await createLab();
     await using card = await lab.addParent();
@@ -201,6 +211,7 @@ describe('removal together with the parent', () => {
     await expect(lab.remove(OTHER_UUID)).rejects.toThrow(failing('ENODEV'));
     expect(lab.names('/sys/bus/mdev/devices')).toEqual([OTHER_UUID]);
     expect(hasRemoveFile(lab, OTHER_UUID)).toBe(false);
+    await expect(mdevDeviceRemove(lab.device(OTHER_UUID))).rejects.toThrow(failing('EAGAIN')); // once only
     busy.open();
     await unregistered;
     expect(lab.names('/sys/bus/mdev/devices')).toEqual([]);

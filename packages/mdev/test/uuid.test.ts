@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { guidFormat, guidParse } from '../src/index.js';
+import { guidFormat, guidParse } from '../src/uuid.js';
 
 const invalid = expect.objectContaining({ code: 'EINVAL' });
 

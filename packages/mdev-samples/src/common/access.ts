@@ -11,11 +11,15 @@ export type AccessWidth = 1 | 2 | 4;
 /** One access to whatever lies at a position of the device file. Values are little-endian and unsigned. */
 export interface AccessTarget {
   /**
+   * Reads what is at a position.
+   *
    * @param position - byte of the device file, a multiple of `width`
    * @returns the value, or undefined where there is nothing to access
    */
   readAccess(position: number, width: AccessWidth): number | undefined;
   /**
+   * Writes to a position.
+   *
    * @param position - byte of the device file, a multiple of `width`
    * @param value - the bytes written, the first one lowest
    * @returns false where there is nothing to access

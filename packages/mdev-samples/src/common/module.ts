@@ -23,8 +23,16 @@ export interface Sample {
   /** MODULE_VERSION */
   readonly version?: string;
   readonly parameters?: NonNullable<ModuleSpec['parameters']>;
+  readonly messages: SampleMessages;
   /** Called for each load of the module: what it returns starts with fresh pools. */
   create(bus: MdevBus, module: Module): SampleParts;
+}
+
+/** What a sample tells the kernel log of its coming and going. */
+export interface SampleMessages {
+  readonly loading?: string;
+  major(major: number): string;
+  readonly unloaded?: string;
 }
 
 /** What a loaded sample consists of. */
@@ -52,23 +60,27 @@ const MINORS = 1 << 20;
  */
 export function defineSample(host: Host, sample: Sample): void {
   defineMdev(host);
-  const { name, version, parameters } = sample;
+  const { name, version, parameters, messages } = sample;
   host.modules.define({
     name,
     ...(version === undefined ? {} : { version }),
     ...(parameters === undefined ? {} : { parameters }),
     depends: ['mdev', 'vfio'],
     init: async ({ module, undo }) => {
-      const running = await start(host, name, sample.create(mdevBus(host), module));
-      undo.add(() => stop(host, running));
+      if (messages.loading) host.log.info(messages.loading);
+      const running = await start(host, sample, sample.create(mdevBus(host), module));
+      undo.add(async () => {
+        await stop(host, running);
+        if (messages.unloaded) host.log.info(messages.unloaded);
+      });
     },
   });
 }
 
-async function start(host: Host, name: string, parts: SampleParts): Promise<Running> {
+async function start(host: Host, { name, messages }: Sample, parts: SampleParts): Promise<Running> {
   const { driver, types } = parts;
   await using undo = new Undo();
-  const region = reserve(host, name);
+  const region = reserve(host, name, messages);
   undo.add(() => region[Symbol.dispose]());
   await mdevRegisterDriver(driver);
   undo.add(() => mdevUnregisterDriver(driver));
@@ -95,10 +107,10 @@ async function stop(host: Host, running: Running): Promise<void> {
 }
 
 /** Takes a range of character devices; opening one of them succeeds, and the file can do nothing. */
-function reserve(host: Host, name: string): Disposable {
+function reserve(host: Host, name: string, messages: SampleMessages): Disposable {
   const major = host.chrdevs.registerMajor(name);
-  host.log.info(`major_number:${major}`);
   const cdev = addCdev(host, name, major);
+  host.log.info(messages.major(major));
   return {
     [Symbol.dispose]: () => {
       cdev?.remove();

@@ -45,6 +45,11 @@ export function defineMtty(vfio: Vfio, options: MttyOptions = {}): void {
   defineSample(vfio.host, {
     name: NAME,
     version: VERSION,
+    messages: {
+      loading: 'mtty_dev: mtty_dev_init',
+      major: (major) => `major_number:${major}`,
+      unloaded: 'mtty_dev: Unloaded!',
+    },
     create: (bus, module) => createParts(vfio, bus, module, createPort),
   });
 }

@@ -33,11 +33,15 @@ export interface SerialPortState {
 /** A serial port behind an I/O BAR of eight bytes. */
 export interface SerialPort {
   /**
+   * Reads a register, with whatever that sets off.
+   *
    * @param offset - of the register, 0 to 0xffff; there is nothing from 8 on
    * @returns the byte read, 0 where there is no register
    */
   read(offset: number): number;
   /**
+   * Writes a register.
+   *
    * @param offset - of the register, 0 to 0xffff; writes from 8 on are lost
    * @param value - one byte
    */

@@ -14,6 +14,9 @@ interface Payer {
   readonly lockCap: boolean;
 }
 
+/** Functions of the kernel that charge. */
+type Charger = 'vfio_pin_pages_remote' | 'vfio_pin_page_external' | 'vfio_change_dma_owner';
+
 function limitPages({ task, lockCap }: Payer): number | undefined {
   return lockCap ? undefined : Number(task.limits.memlock >> BigInt(PAGE_SHIFT));
 }
@@ -25,14 +28,18 @@ function limitPages({ task, lockCap }: Payer): number | undefined {
  * @throws ENOMEM - more than the limit; nothing is charged
  * @source mm/util.c __account_locked_vm()
  */
-function accountLocked(state: Type1State, payer: Payer, pages: number, who: string): void {
+function accountLocked(state: Type1State, payer: Payer, pages: number, who: Charger): void {
   if (pages === 0) return;
   const { host } = state;
   host.faults.check(`${who}:locked-vm`);
   const limit = limitPages(payer);
   if (limit !== undefined && payer.mm.lockedVm + pages > limit) {
     const { comm, pid } = payer.task;
-    host.log.warn(`${who}: Task ${comm} (${pid}) RLIMIT_MEMLOCK (${limit * PAGE_SIZE}) exceeded`);
+    // who pins on his own account is known; for a device it is not, and a new owner is refused in silence
+    const whose = who === 'vfio_pin_page_external' ? `Task ${comm} (${pid}) ` : '';
+    if (who !== 'vfio_change_dma_owner') {
+      host.log.warn(`${who}: ${whose}RLIMIT_MEMLOCK (${limit * PAGE_SIZE}) exceeded`);
+    }
     throw new VfioError('ENOMEM', `${payer.mm.lockedVm} pages locked, ${pages} more are over the limit of ${limit}`, {
       syscall: who,
       subject: `pid ${pid}`,
@@ -47,7 +54,7 @@ function accountLocked(state: Type1State, payer: Payer, pages: number, who: stri
  * @throws ENOMEM - over the owner's limit
  * @source drivers/vfio/vfio_iommu_type1.c vfio_lock_acct()
  */
-export function chargeLocked(state: Type1State, dma: Dma, pages: number, who: string): void {
+export function chargeLocked(state: Type1State, dma: Dma, pages: number, who: Charger): void {
   accountLocked(state, dma, pages, who);
   dma.lockedVm += pages;
 }

@@ -45,6 +45,9 @@ export class MdevType {
 
   /** @internal begins its life below a parent, whose device it holds until its last reference goes */
   attach(parent: MdevParent, sysfs: SysfsDir, devicesDir: SysfsDir): void {
+    if (this.record !== undefined) {
+      throw new KernelBug('driver', `mdev type ${this.sysfsName} belongs to ${this.record.parent.dev.name} already`);
+    }
     const release = () => {
       this.record = undefined;
       parent.dev.put();

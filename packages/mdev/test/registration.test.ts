@@ -184,6 +184,22 @@ describe('mdevRegisterParent', () => {
   });
 });
 
+describe('a type', () => {
+  it('belongs to one parent at a time', async () => {
+    await using lab = await createLab();
+    const types = [new MdevType('1')];
+    await using card = await lab.addParent({ types });
+    const dev = new Device({ name: 'second' });
+    await lab.host.devices.register(dev);
+    const register = () => mdevRegisterParent(dev, card.driver, types);
+    await expect(register()).rejects.toThrow(expect.objectContaining({ kind: 'driver' }));
+    expect(lab.names('/sys/devices/second')).not.toContain('mdev_supported_types');
+    await card.unregister();
+    await mdevUnregisterParent(await register());
+    await lab.host.devices.unregister(dev);
+  });
+});
+
 describe('mdevUnregisterParent', () => {
   it('MDEV-045 removes devices, types, their directory and the link', async () => {
     await using lab = await createLab();

@@ -314,6 +314,17 @@ describe('dirty tracking', () => {
     expect(report()).toEqual([[2n * MIB + PAGE, PAGE]]);
     expect(report()).toEqual([]);
   });
+
+  it('keeps the record of an entry that an unmap begins inside of, and so leaves alone', () => {
+    const { domain } = makeDomain({}, true);
+    domain.map(2n * MIB, 0x20_0000, 2n * MIB, RW);
+    domain.setDirtyTracking(true);
+    domain.markDirty(2n * MIB, 1);
+    expect(domain.unmap(2n * MIB + PAGE, PAGE)).toBe(0n);
+    const found: bigint[] = [];
+    domain.readAndClearDirty(2n * MIB, 2n * MIB, (iova, size) => void found.push(iova, size));
+    expect(found).toEqual([2n * MIB, 2n * MIB]);
+  });
 });
 
 describe('the life of a domain', () => {

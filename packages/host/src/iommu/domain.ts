@@ -193,7 +193,7 @@ export class IommuDomain {
     if (iova < 0n || size <= 0n || iova + size > ADDRESS_SPACE_END) return 0n;
     const page = this.#page(iova);
     const pages = this.#table.remove(page, this.#page(size));
-    for (const entry of this.#dirtyEntries(page, pages)) this.#dirty.delete(entry.page);
+    if (pages > 0) for (const entry of this.#dirtyEntries(page, pages)) this.#dirty.delete(entry.page);
     return BigInt(pages) * this.#granuleBig;
   }
 
@@ -317,7 +317,7 @@ export class IommuDomain {
     this.#tracked.release();
   }
 
-  /** Dirty entries that share a page with the run. */
+  /** Dirty entries that share a page with the run, which has at least one. */
   #dirtyEntries(page: number, pages: number): PageRun[] {
     const found: PageRun[] = [];
     const start = this.#dirty.getPairOrNextLower(page)?.[0] ?? page;

@@ -42,21 +42,24 @@ function checkNode() {
 }
 
 /**
- * Runs a program to its end and passes on the signals that ask for it.
+ * Runs a program to its end and passes on the signals that ask for it. What the terminal sends reaches the program by
+ * itself, and twice would mean something else.
  *
  * @param {string} command
  * @param {string[]} words
  * @param {import('node:child_process').SpawnOptions} options
  * @returns {Promise<{ status: number, output: string }>}
  */
-function run(command, words, options) {
+export function run(command, words, options) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, words, { cwd: root, ...options });
     const output = [];
     for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => output.push(chunk));
     /** @type {NodeJS.Signals[]} */
     const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
-    const forward = (signal) => child.kill(signal);
+    const forward = (signal) => {
+      if (signal === 'SIGTERM' || !process.stdin.isTTY) child.kill(signal);
+    };
     for (const signal of signals) process.on(signal, forward);
     child.on('error', reject);
     child.on('close', (code, signal) => {

@@ -92,7 +92,7 @@ function readOptions() {
   try {
     return parseArgs({ options: { serve: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } } }).values;
   } catch (error) {
-    throw new UsageError(`${error.message}: see npm start -- --help`);
+    throw new UsageError(`${error instanceof Error ? error.message : error}: see npm start -- --help`);
   }
 }
 

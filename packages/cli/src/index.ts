@@ -2,7 +2,6 @@
 
 // The command line
 
-export { type CommandSpec, type Context, defineCommand, type View, type ViewOptions } from './command.js';
 export { CommandError, Exit, explain, type Failure, failureOf, UsageError } from './errors.js';
 export type { Io } from './io.js';
 export { main } from './program.js';
@@ -15,7 +14,7 @@ export {
   type ExerciseSummary,
   runExercise,
 } from './commands/exercise.js';
-export { problemsOf, replayFailed, totalOf, waitingText } from './commands/replay.js';
+export { problemsOf, waitingText } from './commands/replay.js';
 export { ScriptMachines, type ScriptMachinesOptions } from './replay/machines.js';
 export { type ReplayRunOptions, runReplay, type ScriptOutcome } from './replay/run.js';
 export { type ServeOptions, serveMachine } from './serve.js';

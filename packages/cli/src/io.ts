@@ -1,5 +1,7 @@
 // What a run of the command has of the world: so that a test can give it another one.
 
+import type { DriverPackage } from '@vfio/core';
+import { discoverDrivers } from '@vfio/machine';
 import type { TerminalOptions } from './output/terminal.js';
 
 /** The world of a run. */
@@ -8,4 +10,11 @@ export interface Io extends TerminalOptions {
   readonly signal: AbortSignal;
   /** Directories in which driver packages are looked for, beside those of file and working directory. */
   readonly searchFrom: readonly string[];
+  /** Driver packages to use instead of looking for installed ones. */
+  readonly drivers?: readonly DriverPackage[];
+}
+
+/** The driver packages for machines that no file asks for by name. */
+export async function driversOf({ drivers, searchFrom }: Io): Promise<readonly DriverPackage[]> {
+  return drivers ?? (await discoverDrivers([process.cwd(), ...searchFrom]));
 }

@@ -54,7 +54,11 @@ async function runLocally(invocation: Invocation, file: string, terminal: Termin
 /** Brings a machine up, and says so if it takes long. */
 export async function bringUp(file: string, terminal: Terminal, io: Io, options: LoadOptions = {}): Promise<Machine> {
   using _progress = terminal.progress(`bringing ${file} up`);
-  return await Machine.load(file, { searchFrom: io.searchFrom, ...options });
+  return await Machine.load(file, {
+    searchFrom: io.searchFrom,
+    ...(io.drivers ? { drivers: io.drivers } : {}),
+    ...options,
+  });
 }
 
 /** Says what a machine left behind; true if there is something. */

@@ -1,7 +1,6 @@
-import { discoverDrivers } from '@vfio/machine';
 import { formatReplay, type ReplayResult } from '@vfio/testing';
 import { Exit } from '../errors.js';
-import type { Io } from '../io.js';
+import { driversOf, type Io } from '../io.js';
 import { type Column, renderTable } from '../output/table.js';
 import type { Terminal } from '../output/terminal.js';
 import { runReplay, type ScriptOutcome } from '../replay/run.js';
@@ -24,7 +23,7 @@ export async function replay(
   terminal: Terminal,
   io: Io,
 ): Promise<number> {
-  const drivers = await discoverDrivers([process.cwd(), ...io.searchFrom]);
+  const drivers = await driversOf(io);
   const outcomes: ScriptOutcome[] = [];
   using progress = terminal.progress('replaying');
   const run = runReplay(paths, {

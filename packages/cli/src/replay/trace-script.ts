@@ -1,11 +1,10 @@
 // Runs a script on a machine of its own and shows the system calls that it makes.
 
-import { discoverDrivers } from '@vfio/machine';
 import { loadScript, recordScript } from '@vfio/testing';
 import type { Options } from '../command.js';
 import { TraceWriter } from '../commands/trace.js';
 import { CommandError, Exit } from '../errors.js';
-import type { Io } from '../io.js';
+import { driversOf, type Io } from '../io.js';
 import type { Terminal } from '../output/terminal.js';
 import { Tracer } from '../trace/tracer.js';
 import { ScriptMachines } from './machines.js';
@@ -19,7 +18,7 @@ import { ScriptMachines } from './machines.js';
  */
 export async function traceScript(path: string, options: Options, terminal: Terminal, io: Io): Promise<number> {
   const script = await loadScript(path);
-  const machines = new ScriptMachines({ drivers: await discoverDrivers([process.cwd(), ...io.searchFrom]) });
+  const machines = new ScriptMachines({ drivers: await driversOf(io) });
   const missing = await machines.missingModules(script.header);
   if (missing.length > 0) throw new CommandError(`${path}: no installed package offers ${missing.join(', ')}`);
   using writer = new TraceWriter(terminal, options);

@@ -12,10 +12,10 @@ import {
 } from '@vfio/host';
 import type { VfioDevice } from './device.js';
 import { dispatchDeviceIoctl } from './device-ioctl.js';
-import { closeThroughGroup, openThroughGroup } from './device-open.js';
 import type { DeviceUser } from './device-user.js';
 import { VfioError } from './errors.js';
 import type { Group } from './group.js';
+import { closeThroughGroup, openThroughGroup } from './group-open.js';
 import { putRegistration } from './references.js';
 
 /** An open device. Source: drivers/vfio/vfio_main.c vfio_device_fops */
@@ -62,9 +62,12 @@ export class DeviceFile extends File {
 
   /** Source: drivers/vfio/vfio_main.c vfio_device_fops_release() */
   override async release(): Promise<void> {
-    await closeThroughGroup(this.user);
-    putRegistration(this.#device);
-    this.#unpin();
+    try {
+      await closeThroughGroup(this.user);
+    } finally {
+      putRegistration(this.#device);
+      this.#unpin();
+    }
   }
 }
 

@@ -1,17 +1,14 @@
 // What the core keeps about a device and drivers have no business with.
 
 import type { Completion, Device, Module, RefCount, SysfsDir, Tracked } from '@vfio/host';
-import type { Container } from './container.js';
-import type { Group } from './group.js';
-import type { GroupFile } from './group-file.js';
+import type { DeviceBackend } from './backend.js';
 import type { PseudoInode } from './pseudo-fs.js';
 import type { Vfio } from './vfio.js';
 
 /** What the first open took, so that the last close gives back just that. */
-export interface OpenBackend {
-  readonly container: Container;
-  readonly group: Group;
-  readonly groupFile: GroupFile;
+export interface OpenState {
+  readonly backend: DeviceBackend;
+  /** The driver's module. */
   readonly module: Module | undefined;
 }
 
@@ -39,7 +36,7 @@ export interface DeviceRecord {
   inRelease: boolean;
   /** Set by `freeDevice` inside `release`: where that was. */
   freedBy?: string;
-  backend?: OpenBackend;
+  opened?: OpenState;
   /** In debugfs, while it is registered. */
   debugRoot: SysfsDir | undefined;
 }

@@ -68,8 +68,9 @@ export {
 
 // Memory of the user
 
+export { maxPinnedPages } from './container-backend.js';
 export type { DmaUnmapListener, GroupType, IommuBackend, IommuDriver, PinnedPage } from './iommu-driver.js';
-export { dmaRw, maxPinnedPages, pinPages, unpinPages } from './pages.js';
+export { dmaRw, pinPages, unpinPages } from './pages.js';
 
 // Driver packages
 

@@ -1,21 +1,19 @@
 // What an emulated device does with its user's memory: pin pages of it, unpin them, copy from and to it.
 
-import { type AddressSpace, PAGE_SIZE } from '@vfio/host';
+import type { AddressSpace } from '@vfio/host';
+import type { DeviceBackend } from './backend.js';
 import type { VfioDevice } from './device.js';
 import { assertDeviceOpen } from './device-open.js';
 import { VfioError } from './errors.js';
-import type { IommuBackend, PinnedPage } from './iommu-driver.js';
-
-/** Most pages that one call may pin or unpin. Source: include/linux/vfio.h VFIO_PIN_PAGES_MAX_ENTRIES */
-export const maxPinnedPages = PAGE_SIZE / 8;
+import type { PinnedPage } from './iommu-driver.js';
 
 /** Whether the device is closed, which each call of `caller` warns of. */
 function warnClosed(device: VfioDevice, caller: string): boolean {
   return device.vfio.host.log.warnOn(!assertDeviceOpen(device), `${caller}: ${device.name} is not open`);
 }
 
-function backendOf(device: VfioDevice): IommuBackend | undefined {
-  return device.record?.backend?.container.backend;
+function backendOf(device: VfioDevice): DeviceBackend | undefined {
+  return device.record?.opened?.backend;
 }
 
 /**
@@ -38,12 +36,8 @@ export async function pinPages(device: VfioDevice, iova: bigint, npage: number, 
   if (warnClosed(device, 'vfio_pin_pages')) throw invalid(device, 'the device is not open');
   if (!device.dmaUnmap) throw invalid(device, 'a device without dmaUnmap can not pin');
   const backend = backendOf(device);
-  const iommuGroup = device.record?.backend?.group.iommuGroup;
-  if (!backend || !iommuGroup) throw invalid(device, 'nothing to pin with');
-  if (npage > maxPinnedPages)
-    throw new VfioError('E2BIG', `${npage} pages, ${maxPinnedPages} at most`, { subject: device.name });
-  if (!backend.pinPages) throw new VfioError('ENOTTY', 'the IOMMU driver can not pin', { subject: device.name });
-  return await backend.pinPages(iommuGroup, iova, npage, prot);
+  if (!backend) throw invalid(device, 'nothing to pin with');
+  return await backend.pinPages(device, iova, npage, prot);
 }
 
 /**
@@ -55,10 +49,7 @@ export async function unpinPages(device: VfioDevice, iova: bigint, npage: number
   const { log } = device.vfio.host;
   if (warnClosed(device, 'vfio_unpin_pages')) return;
   if (log.warnOn(!device.dmaUnmap, `vfio_unpin_pages: ${device.name} has no dma_unmap`)) return;
-  const backend = backendOf(device);
-  if (!backend) return;
-  if (log.warnOn(npage <= 0 || npage > maxPinnedPages, `vfio_unpin_pages: ${npage} pages`)) return;
-  await backend.unpinPages?.(iova, npage);
+  await backendOf(device)?.unpinPages(device, iova, npage);
 }
 
 /**
@@ -84,8 +75,7 @@ export async function dmaRw(
   if (!assertDeviceOpen(device)) throw invalid(device, 'the device is not open');
   const backend = backendOf(device);
   if (!backend) throw invalid(device, 'nothing behind the device');
-  if (!backend.dmaRw) throw new VfioError('ENOTTY', 'the IOMMU driver can not copy', { subject: device.name });
-  await backend.dmaRw(iova, bytes, write, caller);
+  await backend.dmaRw(device, iova, bytes, write, caller);
 }
 
 function invalid(device: VfioDevice, reason: string): VfioError {

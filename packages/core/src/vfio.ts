@@ -198,6 +198,9 @@ export class Vfio {
         this.noiommuDriver = undefined;
       });
     }
+    undo.add(() => {
+      host.log.warnOn(this.groups.length > 0, 'module vfio goes although there are groups');
+    });
     const groupClass = new DeviceClass(host, 'vfio', { devnode: (dev) => ({ name: `vfio/${dev.name}` }) });
     undo.add(() => groupClass.destroy());
     const groupMajor = host.chrdevs.registerMajor('vfio');

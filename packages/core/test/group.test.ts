@@ -265,6 +265,23 @@ describe('GET_DEVICE_FD', () => {
     for (const fd of [path.group, path.container]) await on.process.close(fd);
   });
 
+  it('gives everything back although close_device throws, and shows the bug', async () => {
+    class Breaks extends VfioDevice {
+      override closeDevice(): void {
+        throw new TypeError('a bug of the driver');
+      }
+    }
+    const device = await allocDevice(on.vfio, Breaks, await on.addParent('dev0'), undefined);
+    await registerGroupDev(device);
+    const path = await openPath(on, device);
+    await expect(on.process.close(path.device)).rejects.toThrow('a bug of the driver');
+    expect([device.openCount, device.group?.containerUsers, on.driver.module!.refcount]).toEqual([0, 1, 0]);
+    await on.process.close(path.group);
+    await on.process.close(path.container);
+    await unregisterGroupDev(device);
+    await putDevice(device);
+  });
+
   it('gives everything back when any step fails', async () => {
     await using one = await register(on, 'dev0');
     const path = await openPath(on, one.device);

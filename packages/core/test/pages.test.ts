@@ -106,7 +106,7 @@ describe('memory of the user', () => {
     const made = await add(FailsOnce);
     const group = await mapped();
     await expect(on.getDeviceFd(group, 'dev0')).rejects.toEqual(code('EIO'));
-    expect(made.record?.backend).toBeUndefined();
+    expect(made.record?.opened).toBeUndefined();
     opened.fail = false;
     await on.process.close(await on.getDeviceFd(group, 'dev0'));
   });

@@ -15,6 +15,8 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     interrupt.abort(new InterruptedError());
   });
 }
+// remarks that nobody hears change nothing
+stderr.on('error', () => undefined);
 // the reader of a pipe has seen enough
 stdout.on('error', (error) => {
   if ('code' in error && error.code === 'EPIPE') process.exit(Exit.OK);

@@ -2,7 +2,7 @@
  * How areas come into domains and out again: their pages are held once for all domains of the address space, and shown to
  * each of them in pieces as large as the frames allow.
  */
-import { IommuProt, type IommuDomain, PAGE_SIZE } from '@vfio/host';
+import { type IommuDomain, IommuProt, PAGE_SIZE } from '@vfio/host';
 import type { IoptArea } from './area.js';
 import type { IoPagetable } from './io-pagetable.js';
 import { PAGE } from './iova-range.js';
@@ -37,7 +37,7 @@ function mapArea(iopt: IoPagetable, area: IoptArea, pages: IoptPages, domain: Io
     const done = from - area.startByte;
     try {
       const phys = pfn * PAGE_SIZE + Number(from - first);
-      mapPiece(domain, area.start + done, phys, to - from, area.prot | IommuProt.CACHE, iopt.disableLargePages);
+      mapPiece(domain, area.start + done, phys, to - from, area.prot | IommuProt.CACHE, iopt.largePagesDisabled);
     } catch (error) {
       if (done > 0n) domain.unmap(area.start, done);
       throw error;

@@ -3,7 +3,7 @@
  * all of it; devices without hardware reach the pages through accesses. Everything here is under its two locks: the
  * domains' lock keeps the list of domains and accesses, the IOVA lock the three sets of ranges.
  */
-import { type Host, IommuDomain, RwLock } from '@vfio/host';
+import { type Host, type IommuDomain, RwLock } from '@vfio/host';
 import { VfioError } from '../errors.js';
 import type { IommufdAccess } from './access-object.js';
 import { AreaTree } from './area-tree.js';
@@ -31,7 +31,7 @@ export class IoPagetable {
   /** What every start, length and page offset is a multiple of; no more than a page of the CPU. */
   iovaAlignment = 1n;
   /** Domains get single pages, so that a mapping can be cut. */
-  disableLargePages = false;
+  largePagesDisabled = false;
   /** Where the kernel may choose; empty: anywhere. Sorted, without overlaps. */
   #allowed: readonly IovaRange[] = [];
   /** Sorted by start; they may overlap. */
@@ -194,7 +194,7 @@ export class IoPagetable {
   async enableLargePages(): Promise<void> {
     using _domains = await this.domainsRwsem.write();
     using _iova = await this.iovaRwsem.write();
-    this.disableLargePages = false;
+    this.largePagesDisabled = false;
     this.#widenAlignment();
   }
 
@@ -205,18 +205,18 @@ export class IoPagetable {
    * @throws EADDRINUSE - something is mapped that is not made of pages
    * @source drivers/iommu/iommufd/io_pagetable.c iopt_disable_large_pages()
    */
-  async disableLargePagesFor(): Promise<void> {
+  async disableLargePages(): Promise<void> {
     using _domains = await this.domainsRwsem.write();
     using _iova = await this.iovaRwsem.write();
-    if (this.disableLargePages) return;
+    if (this.largePagesDisabled) return;
     if (this.domains.length > 0 && this.areas.size > 0) {
       throw new VfioError('EINVAL', 'domains have large pages already', { syscall: 'iommufd' });
     }
-    this.disableLargePages = true;
+    this.largePagesDisabled = true;
     try {
       this.#calculateAlignment();
     } catch (error) {
-      this.disableLargePages = false;
+      this.largePagesDisabled = false;
       throw error;
     }
   }
@@ -229,7 +229,7 @@ export class IoPagetable {
 
   /** Source: drivers/iommu/iommufd/io_pagetable.c iopt_calculate_iova_alignment() */
   #calculateAlignment(): void {
-    let alignment = this.disableLargePages ? PAGE : 1n;
+    let alignment = this.largePagesDisabled ? PAGE : 1n;
     for (const { pageSizes } of this.domains) alignment = larger(alignment, pageSizes & -pageSizes);
     for (const access of this.accesses) alignment = larger(alignment, access.iovaAlignment);
     if (alignment > this.iovaAlignment) this.#checkAlignment(alignment);

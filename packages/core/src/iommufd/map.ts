@@ -4,9 +4,10 @@
  */
 import { type IoctlCall, IommuProt } from '@vfio/host';
 import { VfioError } from '../errors.js';
-import { IommuIoasMapFlag, iommuIoasMap, iommuIoasMapFile } from '../uapi/iommufd.js';
+import { IommuIoasMapFlag, type iommuIoasMap, type iommuIoasMapFile } from '../uapi/iommufd.js';
 import { IoptArea } from './area.js';
 import type { Command } from './command.js';
+import type { IommufdContext } from './context.js';
 import { fillDomains, unfillDomains } from './domain-fill.js';
 import type { IoPagetable } from './io-pagetable.js';
 import { Ioas } from './ioas.js';
@@ -171,7 +172,7 @@ export async function mapUserPages(
 }
 
 /** What a request maps, for `allocUserPages`. */
-export function mapRequest({ context }: Pick<Command<object>, 'context'>, call: IoctlCall, length: bigint, prot: number) {
+export function mapRequest(context: IommufdContext, call: IoctlCall, length: bigint, prot: number): MapRequest {
   const { iommufd, accountMode } = context;
   return { iommufd, caller: call.process, accountMode, length, writable: (prot & IommuProt.WRITE) !== 0 };
 }
@@ -218,7 +219,7 @@ export async function ioasMap(command: Command<typeof iommuIoasMap.fields>): Pro
   checkMapFlags(args.flags, args.reserved, [args.iova, args.length]);
   using ioas = context.objects.hold(args.ioasId, Ioas);
   const prot = convIommuProt(args.flags);
-  const request = mapRequest(command, call, args.length, prot);
+  const request = mapRequest(context, call, args.length, prot);
   const iova = await mapUserPages(ioas.object.iopt, request, args.userVa, wantedIova(args.flags, args.iova), prot);
   command.respond({ ...args, iova });
 }
@@ -237,7 +238,7 @@ export async function ioasMapFile(command: Command<typeof iommuIoasMapFile.field
   using ioas = context.objects.hold(args.ioasId, Ioas);
   const file = call.process.files.get(args.fd);
   const prot = convIommuProt(args.flags);
-  const pages = allocFilePages(mapRequest(command, call, args.length, prot), file, args.start);
+  const pages = allocFilePages(mapRequest(context, call, args.length, prot), file, args.start);
   const wanted = wantedIova(args.flags, args.iova);
   const iova = await mapWhole(ioas.object.iopt, pages, args.start % PAGE, args.length, wanted, prot);
   command.respond({ ...args, iova });

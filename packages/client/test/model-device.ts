@@ -111,6 +111,11 @@ export class ModelDevice extends VfioDevice {
     return this.vfio.host;
   }
 
+  /** Whether it is in a state of pre-copy. */
+  get copiesAhead(): boolean {
+    return this.#migration?.copiesAhead ?? false;
+  }
+
   override init(): void {
     this.#registers = this.host.memory.alloc(registerPages, 'registers of the model');
     this.migrationFlags = this.options.migration;

@@ -52,6 +52,7 @@ class DataFile extends File {
   override ioctl(call: IoctlCall): number {
     const info = checkPrecopyIoctl(this.#device, call);
     this.#requireLive();
+    if (!this.#device.copiesAhead) throw new VfioError('EINVAL', 'the device is in no state of pre-copy');
     info.initialBytes = BigInt(this.remaining);
     info.dirtyBytes = 3n;
     call.copyOut(precopyInfo.encode(info, call.order));
@@ -75,6 +76,11 @@ export class ModelMigration implements MigrationOps {
 
   getState(): MigState {
     return this.#state;
+  }
+
+  /** In a state of pre-copy. */
+  get copiesAhead(): boolean {
+    return this.#state === MigState.PRE_COPY || this.#state === MigState.PRE_COPY_P2P;
   }
 
   getDataSize(): bigint {
@@ -105,7 +111,7 @@ export class ModelMigration implements MigrationOps {
 
   async #step(to: MigState): Promise<File | undefined> {
     const { PRE_COPY, PRE_COPY_P2P, STOP_COPY, RESUMING, STOP } = MigState;
-    const copying = this.#state === PRE_COPY || this.#state === PRE_COPY_P2P;
+    const copying = this.copiesAhead;
     if (to === STOP_COPY || to === PRE_COPY || to === PRE_COPY_P2P) {
       const file = copying ? undefined : this.#begin(O.RDONLY);
       if (file) file.bytes.push(...header);

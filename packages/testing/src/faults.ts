@@ -2,7 +2,8 @@
  * Every step fails once. A scenario runs undisturbed and its fallible steps are written down; then it runs again for each
  * of them, on a fresh host, with that step failing. Whatever the scenario does about the failure, nothing may be left behind.
  */
-import { type FaultStep, isSystemError, type Leak, type Seams } from '@vfio/host';
+import { type FaultStep, isSystemError, type Seams } from '@vfio/host';
+import { Baseline, describeLeaks } from './baseline.js';
 
 /** What a scenario runs in: a host, and whatever else was prepared on it. */
 export interface FaultContext extends Partial<AsyncDisposable> {
@@ -56,8 +57,6 @@ export class FaultRunError extends Error {
 }
 
 const DEFAULT_TIMEOUT_MS = 5000;
-/** Event loop turns in which work that nobody awaits may come to its end. */
-const SETTLE_TURNS = 3;
 
 /**
  * Runs a scenario once for each of its fallible steps.
@@ -88,7 +87,7 @@ export async function forEachFault<C extends FaultContext>(plan: FaultPlan<C>): 
 
 async function runUndisturbed<C extends FaultContext>(plan: FaultPlan<C>): Promise<readonly FaultStep[]> {
   const context = await plan.prepare();
-  const before = new Baseline(context);
+  const before = new Baseline(context.host);
   const recording = context.host.faults.record();
   try {
     await withTimeout(plan, () => plan.scenario(context));
@@ -108,7 +107,7 @@ async function runWithFault<C extends FaultContext>(
   step: FaultStep,
 ): Promise<FaultRunError | undefined> {
   const context = await plan.prepare();
-  const before = new Baseline(context);
+  const before = new Baseline(context.host);
   const arm = context.host.faults.failAt(index);
   try {
     await withTimeout(plan, () => plan.scenario(context));
@@ -137,10 +136,10 @@ async function inspect<C extends FaultContext>(
   before: Baseline,
   failed: FaultStep | undefined,
 ): Promise<Problem | undefined> {
-  for (let turn = 0; turn < SETTLE_TURNS; turn++) await nextTurn();
-  const left = before.newLeaks(context);
-  if (left.length > 0) return { text: `left behind: ${left.map(({ kind, what }) => `${kind} ${what}`).join(', ')}` };
-  const [oops] = context.host.log.oopses.slice(before.oopses);
+  await before.settle();
+  const left = before.newLeaks();
+  if (left.length > 0) return { text: `left behind: ${describeLeaks(left)}` };
+  const [oops] = before.newOopses();
   if (oops !== undefined) return { text: `in the background: ${describe(oops)}`, cause: oops };
   try {
     await plan.check?.(context, failed);
@@ -149,31 +148,6 @@ async function inspect<C extends FaultContext>(
     return { text: `afterwards: ${describe(cause)}`, cause };
   }
   return undefined;
-}
-
-/** What was alive before the scenario, to tell it from what the scenario left. */
-class Baseline {
-  readonly oopses: number;
-  readonly #alive = new Map<string, number>();
-
-  constructor({ host }: FaultContext) {
-    this.oopses = host.log.oopses.length;
-    for (const leak of host.tracker.leaks()) this.#alive.set(keyOf(leak), (this.#alive.get(keyOf(leak)) ?? 0) + 1);
-  }
-
-  newLeaks({ host }: FaultContext): Leak[] {
-    const alive = new Map(this.#alive);
-    return host.tracker.leaks().filter((leak) => {
-      const count = alive.get(keyOf(leak)) ?? 0;
-      alive.set(keyOf(leak), count - 1);
-      return count <= 0;
-    });
-  }
-}
-
-/** Descriptions may change while a thing lives; where it came from does not. */
-function keyOf({ kind, what, origin }: Leak): string {
-  return `${kind}\n${origin ?? what}`;
 }
 
 /** A lost wake-up shows as a scenario that never ends. */
@@ -192,10 +166,4 @@ async function withTimeout<C extends FaultContext>(plan: FaultPlan<C>, fn: () =>
 
 function describe(error: unknown): string {
   return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-}
-
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => {
-    setImmediate(resolve);
-  });
 }

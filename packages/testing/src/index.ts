@@ -53,3 +53,14 @@ export {
   explore,
 } from './explorer.js';
 export { type FaultContext, type FaultPlan, type FaultReport, FaultRunError, forEachFault } from './faults.js';
+
+// Conformance of drivers
+
+export type {
+  ConformanceMachine,
+  ConformanceRunner,
+  ConformanceTarget,
+  DriverConformance,
+} from './conformance/options.js';
+export { ConformanceError } from './conformance/promise.js';
+export { type ConformanceCase, conformanceCases, testDriver } from './conformance/suite.js';

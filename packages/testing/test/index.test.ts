@@ -4,12 +4,14 @@ import * as api from '../src/index.js';
 it('exports these names and no others', () => {
   expect(Object.keys(api).sort()).toMatchInlineSnapshot(`
     [
+      "ConformanceError",
       "ExplorationError",
       "FaultRunError",
       "GoldenNotFoundError",
       "ScriptError",
       "StepFailure",
       "compareTranscripts",
+      "conformanceCases",
       "explore",
       "findGolden",
       "forEachFault",
@@ -30,6 +32,7 @@ it('exports these names and no others', () => {
       "replayFile",
       "replayScript",
       "runScript",
+      "testDriver",
       "usesIommufd",
     ]
   `);

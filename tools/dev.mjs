@@ -93,8 +93,10 @@ export function withPnpm(line, options = { stdio: 'inherit' }) {
  */
 export async function turbo(names, { quiet = false, words = [] } = {}) {
   checkNode();
+  // who is not watching wants to know all that is wrong
+  const all = process.env.CI ? ' --continue=dependencies-successful' : '';
   const behind = words.length > 0 ? ` -- ${words.map(quoted).join(' ')}` : '';
-  const line = `pnpm install --frozen-lockfile --prefer-offline && turbo run ${names.join(' ')}${behind}`;
+  const line = `pnpm install --frozen-lockfile --prefer-offline && turbo run ${names.join(' ')}${all}${behind}`;
   if (!quiet) return (await withPnpm(line)).status;
   const notice = setTimeout(() => console.error('Installing and building what is missing ...'), patience);
   try {

@@ -1,3 +1,4 @@
 import { defineConfig } from 'vitest/config';
+import { builtTests } from '../../vitest.base.js';
 
-export default defineConfig({});
+export default defineConfig(builtTests);

@@ -15,6 +15,7 @@ import {
   serveMachine,
   Terminal,
   UsageError,
+  untilInterrupted,
   waitingText,
 } from '@vfio/cli';
 import { discoverDrivers, Machine } from '@vfio/machine';
@@ -129,15 +130,9 @@ async function main(terminal, signal) {
 }
 
 const terminal = new Terminal({ stdout: process.stdout, stderr: process.stderr, env: process.env });
-const interrupt = new AbortController();
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
-  process.on(signal, () => {
-    if (interrupt.signal.aborted) process.exit(Exit.INTERRUPTED);
-    interrupt.abort(new Error('interrupted'));
-  });
-}
+const signal = untilInterrupted(() => process.exit(Exit.INTERRUPTED));
 try {
-  process.exitCode = await main(terminal, interrupt.signal);
+  process.exitCode = await main(terminal, signal);
 } catch (error) {
   const failure = failureOf(error);
   terminal.note(explain(failure, Boolean(process.env.VFIO_DEBUG)));

@@ -120,7 +120,7 @@ export async function accessPinPages(
       if (!isAligned(piece, last)) throw refuse('EINVAL', 'not made of whole pages');
       const pages = usablePages(piece, write, refuse);
       if (write && !pages.writable) throw refuse('EPERM', 'the pages are mapped for reading only');
-      pinned.push(...(await addAccess(host, piece, pages)));
+      for (const page of await addAccess(host, piece, pages)) pinned.push(page);
       done.push(piece);
     }
     if (!complete) throw refuse('ENOENT', 'a part is not mapped');

@@ -2,7 +2,7 @@
  * An iommufd context: what one open file of /dev/iommu has. It lives as long as the file does, and what is bound to it
  * keeps the file.
  */
-import { type File, type Host, type Process, RwLock } from '@vfio/host';
+import { type File, type Host, RwLock } from '@vfio/host';
 import type { IommufdGroup } from './group.js';
 import type { Ioas } from './ioas.js';
 import type { Iommufd } from './iommufd.js';
@@ -64,10 +64,5 @@ export class IommufdContext {
   async release(): Promise<void> {
     await this.objects.destroyAll();
     this.host.log.warnOn(this.groups.size > 0, 'iommufd: groups are left');
-  }
-
-  /** Whether a process may do without RLIMIT_MEMLOCK's owner changing it: CAP_SYS_RESOURCE. */
-  static mayChangeAccounting(process: Process): boolean {
-    return process.credentials.capable('SYS_RESOURCE');
   }
 }

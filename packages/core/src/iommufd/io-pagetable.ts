@@ -159,7 +159,7 @@ export class IoPagetable {
     this.domains.splice(at, 1);
     await unfillDomain(this, domain);
     this.dropReserved(domain);
-    this.#widenAlignment();
+    this.#calculateAlignment();
   }
 
   /**
@@ -187,7 +187,7 @@ export class IoPagetable {
     using _domains = await this.domainsRwsem.write();
     using _iova = await this.iovaRwsem.write();
     this.host.log.warnOn(!this.accesses.delete(access), 'iommufd: the access is not of this page table');
-    this.#widenAlignment();
+    this.#calculateAlignment();
   }
 
   /** Lets domains use large pages for what is mapped from now on. Source: io_pagetable.c iopt_enable_large_pages() */
@@ -195,7 +195,7 @@ export class IoPagetable {
     using _domains = await this.domainsRwsem.write();
     using _iova = await this.iovaRwsem.write();
     this.largePagesDisabled = false;
-    this.#widenAlignment();
+    this.#calculateAlignment();
   }
 
   /**
@@ -227,18 +227,13 @@ export class IoPagetable {
     this.host.log.warnOn(left > 0, 'iommufd: the page table is still in use');
   }
 
-  /** Source: drivers/iommu/iommufd/io_pagetable.c iopt_calculate_iova_alignment() */
+  /** It fails only where more is asked for than before. Source: io_pagetable.c iopt_calculate_iova_alignment() */
   #calculateAlignment(): void {
     let alignment = this.largePagesDisabled ? PAGE : 1n;
     for (const { pageSizes } of this.domains) alignment = larger(alignment, pageSizes & -pageSizes);
     for (const access of this.accesses) alignment = larger(alignment, access.iovaAlignment);
     if (alignment > this.iovaAlignment) this.#checkAlignment(alignment);
     this.iovaAlignment = alignment;
-  }
-
-  /** As `#calculateAlignment` where less is asked for than before, which cannot fail. */
-  #widenAlignment(): void {
-    this.#calculateAlignment();
   }
 
   /** Source: drivers/iommu/iommufd/io_pagetable.c iopt_check_iova_alignment() */

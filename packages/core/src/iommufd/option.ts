@@ -3,7 +3,6 @@ import { VfioError } from '../errors.js';
 import { IommuOptionId, IommuOptionOp, iommuOption } from '../uapi/iommufd.js';
 import type { ValueOf } from '../uapi/struct.js';
 import type { Command } from './command.js';
-import { IommufdContext } from './context.js';
 import { Ioas } from './ioas.js';
 
 const syscall = 'IOMMU_OPTION';
@@ -20,7 +19,7 @@ function rlimitMode({ context, call, args }: OptionCommand): bigint {
     throw new VfioError('EOPNOTSUPP', `the option is of no object: ${args.objectId}`, { syscall });
   if (args.op === IommuOptionOp.GET) return context.accountMode === 'mm' ? 1n : 0n;
   if (args.op !== IommuOptionOp.SET) throw unsupported(args);
-  if (!IommufdContext.mayChangeAccounting(call.process)) {
+  if (!call.process.credentials.capable('SYS_RESOURCE')) {
     throw new VfioError('EPERM', 'needs CAP_SYS_RESOURCE', { syscall });
   }
   if (!context.objects.empty) throw new VfioError('EBUSY', 'the context has objects', { syscall });

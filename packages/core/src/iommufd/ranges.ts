@@ -1,6 +1,5 @@
 /** What may be mapped: IOMMU_IOAS_IOVA_RANGES tells, IOMMU_IOAS_ALLOW_IOVAS tells the kernel where to choose. */
-import type { IoctlCall } from '@vfio/host';
-import { BTree } from '@vfio/host';
+import { BTree, type IoctlCall } from '@vfio/host';
 import { VfioError } from '../errors.js';
 import { type iommuIoasAllowIovas, type iommuIoasIovaRanges, iommuIovaRange } from '../uapi/iommufd.js';
 import type { Command } from './command.js';

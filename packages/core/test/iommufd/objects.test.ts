@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { accessAttach, accessCreate, accessDestroy, accessDetach } from '../../src/iommufd/access.js';
-import { accessPinPages, accessUnpinPages } from '../../src/iommufd/access-pages.js';
-import { deviceAttach } from '../../src/iommufd/attach.js';
+import { accessAttach, accessCreate, accessDestroy, accessDetach, accessReplace } from '../../src/iommufd/access.js';
+import { accessPinPages, accessRw, accessUnpinPages } from '../../src/iommufd/access-pages.js';
+import { deviceAttach, deviceDetach, deviceReplace } from '../../src/iommufd/attach.js';
 import { deviceBind, deviceUnbind } from '../../src/iommufd/device.js';
-import { fails, Machine, P } from './harness.js';
+import { iommuIoasChangeProcess } from '../../src/uapi/iommufd.js';
+import { IommufdRequest, Request } from '../../src/uapi/vfio.js';
+import { fails, IommuHwptAllocFlag, Machine, P } from './harness.js';
 
 describe('objects in use', () => {
   it('are destroyed after the calls that use them', async () => {
@@ -50,7 +52,6 @@ describe('objects in use', () => {
     await deviceAttach(bound, ioas);
     await deviceUnbind(bound);
     expect(machine.host.log.warnings()).toHaveLength(1);
-    const { deviceDetach } = await import('../../src/iommufd/attach.js');
     await deviceDetach(bound);
     await user.destroy(bound.id);
     await user.destroy(ioas);
@@ -83,7 +84,6 @@ describe('calls at the same time', () => {
     expect(user.process.mm.pinnedVm).toBeGreaterThanOrEqual(0);
     await user.unmap(ioas);
     expect(user.process.mm.pinnedVm).toBe(0);
-    const { deviceDetach } = await import('../../src/iommufd/attach.js');
     await deviceDetach(bound);
     await deviceUnbind(bound);
     await accessDestroy(access);
@@ -118,5 +118,55 @@ describe('calls at the same time', () => {
     await user.map(ioas, user.anon(1), P, 0x10000n);
     await accessDetach(access);
     await accessDestroy(access);
+  });
+});
+
+describe('locks', () => {
+  it('are taken in one order by all calls of VFIO and of users', async () => {
+    await using machine = await Machine.start({ maxPasids: () => 4 });
+    const user = await machine.user();
+    const { lockdep } = machine.host;
+    const device = await machine.device();
+    await lockdep.run('a driver', async () => {
+      const bound = await deviceBind(user.context, device);
+      const [a, b] = [await user.ioas(), await user.ioas()];
+      const held: [bigint, bigint][] = [];
+      const access = await accessCreate(user.context, {
+        needsPinPages: true,
+        unmap: async () => {
+          for (const range of held.splice(0)) await accessUnpinPages(access, ...range);
+        },
+      });
+      await user.map(a, user.anon(4), 4n * P, 0x10000n);
+      await user.map(b, user.anon(4), 4n * P, 0x10000n);
+      await accessAttach(access, a);
+      const pin = async () => {
+        await accessPinPages(access, 0x10000n, 2n * P, true);
+        held.push([0x10000n, 2n * P]);
+      };
+      await pin();
+      await deviceAttach(bound, a);
+      await user.copy(b, a, 0x10000n, 4n * P);
+      await deviceReplace(bound, b);
+      await accessReplace(access, b);
+      await pin();
+      await accessRw(access, 0x10000n, new Uint8Array(16), true);
+      const hwpt = await user.hwpt(bound.id, b, IommuHwptAllocFlag.PASID);
+      await deviceReplace(bound, hwpt);
+      await deviceAttach(bound, hwpt, 1);
+      await user.unmap(b);
+      await deviceDetach(bound, 1);
+      await deviceDetach(bound);
+      await user.destroy(hwpt);
+      await user.vfioIoas(1, a);
+      await user.process.ioctl(user.fd, Request.SET_IOMMU, 1);
+      await user.ranges(a);
+      await user.request(IommufdRequest.IOAS_CHANGE_PROCESS, iommuIoasChangeProcess, { size: 8 }).catch(() => {});
+      await accessDetach(access);
+      await accessDestroy(access);
+      await deviceUnbind(bound);
+    });
+    expect(machine.host.log.warnings()).toEqual([]);
+    expect(machine.host.tracker.count('pin')).toBe(0);
   });
 });

@@ -1,20 +1,14 @@
 #!/usr/bin/env node
 // The program `vfio`: gives the command the real world, and leaves with its exit code.
 
-import { Exit, InterruptedError } from './errors.js';
+import { Exit } from './errors.js';
+import { untilInterrupted } from './interrupt.js';
 import { main } from './program.js';
 import { ownDirectory } from './version.js';
 
 const { stdout, stderr, env } = process;
-const interrupt = new AbortController();
+const signal = untilInterrupted(() => process.exit(Exit.INTERRUPTED));
 
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  process.on(signal, () => {
-    // the second time nobody wants to wait for an orderly end
-    if (interrupt.signal.aborted) process.exit(Exit.INTERRUPTED);
-    interrupt.abort(new InterruptedError());
-  });
-}
 // remarks that nobody hears change nothing
 stderr.on('error', () => undefined);
 // the reader of a pipe has seen enough
@@ -23,5 +17,5 @@ stdout.on('error', (error) => {
   throw error;
 });
 
-const io = { stdout, stderr, env, signal: interrupt.signal, searchFrom: [ownDirectory] };
+const io = { stdout, stderr, env, signal, searchFrom: [ownDirectory] };
 void main(process.argv.slice(2), io).then((code) => process.exit(code));

@@ -2,6 +2,7 @@
 
 import { isSystemError, type Process } from '@vfio/host';
 import type { Machine } from '@vfio/machine';
+import { aborted } from './abort.js';
 
 /** Runs something in a process of its own, which ends with it, or when nobody waits any more. */
 export async function inProcess<T>(
@@ -20,17 +21,6 @@ export async function inProcess<T>(
     // a call that can not be interrupted ends in its own time
     if (!signal.aborted) await process.exit();
   }
-}
-
-/** Rejects when the signal is aborted, unless the work is over before. */
-export function aborted(signal: AbortSignal, work: Promise<unknown>): Promise<never> {
-  return new Promise((_, reject) => {
-    const abort = () => reject(signal.reason);
-    if (signal.aborted) abort();
-    signal.addEventListener('abort', abort);
-    const over = () => signal.removeEventListener('abort', abort);
-    work.then(over, over);
-  });
 }
 
 /** Names in a directory; none if it is not there. */

@@ -3,6 +3,7 @@
 // The command line
 
 export { CommandError, Exit, explain, type Failure, failureOf, UsageError } from './errors.js';
+export { type SignalSource, untilInterrupted } from './interrupt.js';
 export type { Io } from './io.js';
 export { main } from './program.js';
 

@@ -23,7 +23,7 @@ import { readVersion } from './version.js';
  * @returns the exit code: 0, 1 if something failed, 2 if the command line has no meaning
  */
 export async function main(words: readonly string[], io: Io): Promise<number> {
-  const terminal = new Terminal(io);
+  using terminal = new Terminal(io);
   const debug = Boolean(io.env.VFIO_DEBUG);
   try {
     return await runWords(words, terminal, io);

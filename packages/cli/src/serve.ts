@@ -1,7 +1,7 @@
 // Keeps a machine up: a control socket until somebody ends it, then an orderly shutdown that says what was left behind.
 
 import type { Machine } from '@vfio/machine';
-import { untilAborted } from './commands/dmesg.js';
+import { untilAborted } from './abort.js';
 import { plainCommands } from './commands/index.js';
 import { traceCommand } from './commands/trace.js';
 import type { DownResult } from './control/protocol.js';

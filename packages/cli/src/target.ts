@@ -71,11 +71,15 @@ export function reportLeaks(
   return leaks.length > 0;
 }
 
-async function runRemotely(invocation: Invocation, client: ControlClient, terminal: Terminal, io: Io): Promise<number> {
+async function runRemotely(
+  { command, args, view: createView }: Invocation,
+  client: ControlClient,
+  terminal: Terminal,
+  io: Io,
+): Promise<number> {
+  using progress = terminal.progress(`waiting for ${client.hello.machine}`);
   try {
-    const view = invocation.view(terminal);
-    using progress = terminal.progress(`waiting for ${client.hello.machine}`);
-    const { command, args } = invocation;
+    const view = createView(terminal);
     const result = await client.call(command.name, args, view.event, io.signal);
     progress[Symbol.dispose]();
     return view.result(result);

@@ -18,6 +18,7 @@ it('has the public names that are meant', () => {
       "runExercise",
       "runReplay",
       "serveMachine",
+      "untilInterrupted",
       "waitingText",
     ]
   `);

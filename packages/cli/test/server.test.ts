@@ -106,6 +106,19 @@ describe('ControlServer', () => {
     await expect.poll(() => machine.host.syscalls.watched).toBe(false);
   });
 
+  it('gives a client up that waits for a device in use, and the device goes when it is free', async () => {
+    const { path, machine } = await createServed();
+    const device = await machine.client().openDevice(uuids[0]);
+    const one = await client(path);
+    const cancel = new AbortController();
+    const removal = one.call('remove', { device: 'vfio0' }, () => {}, cancel.signal);
+    await one.call('ls', {}, () => {});
+    cancel.abort();
+    await expect(removal).rejects.toMatchObject({ message: 'interrupted', exitCode: 130 });
+    await device.close();
+    await expect.poll(async () => (await machine.devices()).map(({ address }) => address)).not.toContain(uuids[0]);
+  });
+
   it.each([
     ['no JSON', 'GET / HTTP/1.1\r\n\r\n', 'this is no JSON'],
     ['no call', '{"hello":1}\n', 'request.hello is not known'],

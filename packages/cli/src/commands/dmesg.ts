@@ -1,4 +1,5 @@
 import type { LogEntry, LogLevel } from '@vfio/host';
+import { untilAborted } from '../abort.js';
 import { defineCommand, textOption, type ViewOptions } from '../command.js';
 import { Exit, UsageError } from '../errors.js';
 import type { Colours, Terminal } from '../output/terminal.js';
@@ -68,14 +69,6 @@ export const dmesg = defineCommand({
     result: () => Exit.OK,
   }),
 });
-
-/** Resolves when the signal is aborted. */
-export function untilAborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    signal.addEventListener('abort', () => resolve(), { once: true });
-  });
-}
 
 function show(terminal: Terminal, { json }: ViewOptions, entry: Line): void {
   if (json) {

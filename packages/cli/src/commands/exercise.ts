@@ -1,8 +1,9 @@
 import type { ExerciseStep } from '@vfio/core';
 import type { InventoryEntry, Machine } from '@vfio/machine';
+import { aborted } from '../abort.js';
 import { defineCommand, type View, type ViewOptions } from '../command.js';
 import { CommandError, Exit } from '../errors.js';
-import { aborted, inProcess } from '../files.js';
+import { inProcess } from '../files.js';
 import { findDevice } from '../naming.js';
 import type { Terminal } from '../output/terminal.js';
 import { list, object, text } from '../shape.js';

@@ -1,10 +1,10 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
+import { untilAborted } from '../abort.js';
 import { type Command, type Invocation, type Options, textOption, type View } from '../command.js';
 import { Exit, UsageError } from '../errors.js';
 import type { Terminal } from '../output/terminal.js';
 import { anything, flag, object, optional, text } from '../shape.js';
 import { type TracedCall, Tracer, whose } from '../trace/tracer.js';
-import { untilAborted } from './dmesg.js';
 
 /** What `trace` tells: a call that is over, or what the command that it traces tells. */
 export type TraceEvent = { readonly call: TracedCall } | { readonly inner: unknown };

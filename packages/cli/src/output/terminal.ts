@@ -28,7 +28,7 @@ export interface Progress extends Disposable {
 }
 
 /** Standard output and standard error. */
-export class Terminal {
+export class Terminal implements Disposable {
   readonly colours: Colours;
   readonly #stdout: OutputStream;
   readonly #stderr: OutputStream;
@@ -74,6 +74,11 @@ export class Terminal {
   /** A terminal whose standard output is this one's standard error. */
   onStandardError(): Terminal {
     return new Terminal({ stdout: this.#stderr, stderr: this.#stderr, env: this.#env });
+  }
+
+  /** Takes away what is shown of a progress. */
+  [Symbol.dispose](): void {
+    this.#shown?.[Symbol.dispose]();
   }
 
   /** Says what is being done, if it takes longer than a second and somebody looks. */

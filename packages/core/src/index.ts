@@ -336,3 +336,23 @@ export {
   uapiCall,
   uapiFile,
 } from './uapi/calls.js';
+
+// iommufd: contexts, and what drivers and VFIO itself do with them
+
+export {
+  accessAttach,
+  accessCreate,
+  accessDestroy,
+  accessDetach,
+  accessReplace,
+} from './iommufd/access.js';
+export { type AccessOps, IommufdAccess } from './iommufd/access-object.js';
+export { accessPinPages, accessRw, accessUnpinPages } from './iommufd/access-pages.js';
+export { deviceAttach, deviceDetach, deviceReplace } from './iommufd/attach.js';
+export { IommufdContext } from './iommufd/context.js';
+export { contextFromFd, contextFromFile, IommufdFile } from './iommufd/context-file.js';
+export { ctxHasGroup, deviceBind, deviceUnbind, IommufdDevice } from './iommufd/device.js';
+export { type HwInfo, Iommufd, type IommufdOptions } from './iommufd/iommufd.js';
+export { iommufdModule } from './iommufd/module.js';
+export type { PinnableFile } from './iommufd/page-sources.js';
+export { vfioCompatIoasCreate, vfioCompatIoasGetId, vfioCompatSetNoIommu } from './iommufd/vfio-ioas.js';

@@ -63,6 +63,8 @@ function checkRange(args: ValueOf<typeof iommuHwptGetDirtyBitmap.fields>, alignm
  * IOMMU_HWPT_GET_DIRTY_BITMAP: sets the bits of pages that devices wrote to, up to the first hole of the range, which is
  * no failure. The pages are clean after that, unless NO_CLEAR is given.
  *
+ * Differs: a bitmap that cannot be written is an error; the kernel drops its bits in silence.
+ *
  * @throws EOPNOTSUPP - an unknown flag, the reserved field is not 0, or the page table was made without dirty bits
  * @throws ENOENT - no such page table
  * @throws EINVAL - length 0, no such page size, or not aligned to it or to the IOAS

@@ -32,7 +32,7 @@ export class IoPagetable {
   iovaAlignment = 1n;
   /** Domains get single pages, so that a mapping can be cut. */
   largePagesDisabled = false;
-  /** Where the kernel may choose; empty: anywhere. Sorted, without overlaps. */
+  /** Sorted, with neighbours joined. */
   #allowed: readonly IovaRange[] = [];
   /** Sorted by start; they may overlap. */
   readonly #reserved: Reserved[] = [];
@@ -46,7 +46,7 @@ export class IoPagetable {
 
   /** Where the kernel may choose an IOVA, ascending, with neighbours joined; empty: anywhere. */
   get allowed(): readonly IovaRange[] {
-    return joined(this.#allowed);
+    return this.#allowed;
   }
 
   /** What must not be mapped, ascending, joined. */
@@ -79,7 +79,7 @@ export class IoPagetable {
       const next = reserved[lowerBound(reserved, start)];
       if (next && next.start <= last) throw inUse(`${rangeText(start, last - start + 1n)} meets a reserved range`);
     }
-    this.#allowed = ranges;
+    this.#allowed = joined(ranges);
   }
 
   /**

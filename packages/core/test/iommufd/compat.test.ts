@@ -199,6 +199,24 @@ describe('VFIO requests', () => {
     await deviceUnbind(bound);
   });
 
+  it('speak the byte order of the caller', async () => {
+    await using machine = await Machine.start();
+    const user = await machine.user({ byteOrder: 'big' });
+    await vfioCompatIoasCreate(user.context);
+    const m = user.anon(2);
+    await mapDma(user, 0x10000n, m, 2n * P);
+    expect(await unmapDma(user, 0n, 0n, DmaUnmapFlag.ALL)).toBe(2n * P);
+    const bytes = new Uint8Array(256);
+    new DataView(bytes.buffer).setUint32(0, 256);
+    await user.process.ioctl(user.fd, Request.IOMMU_GET_INFO, bytes);
+    const view = new DataView(bytes.buffer);
+    expect([view.getUint32(0), view.getUint32(4), view.getUint32(16)]).toEqual([72, 3, 24]);
+    // id, version, next and count of the ranges
+    expect([view.getUint16(24), view.getUint16(26), view.getUint32(28)]).toEqual([3, 1, 40]);
+    expect([view.getUint16(40), view.getUint32(44), view.getUint32(48)]).toEqual([1, 0, 1]);
+    expect(view.getBigUint64(64)).toBe(2n ** 64n - 1n);
+  });
+
   it('say whether DMA is coherent', async () => {
     await using machine = await Machine.start();
     const user = await machine.user();

@@ -2,6 +2,7 @@
 
 import {
   File,
+  type FileOptions,
   type InodeMapping,
   type IoctlCall,
   type Mapping,
@@ -11,12 +12,18 @@ import {
   type UserBuffer,
 } from '@vfio/host';
 import type { VfioDevice } from './device.js';
+import { unbindIommufd } from './device-bind.js';
 import { dispatchDeviceIoctl } from './device-ioctl.js';
 import type { DeviceUser } from './device-user.js';
 import { VfioError } from './errors.js';
 import type { Group } from './group.js';
 import { closeThroughGroup, openThroughGroup } from './group-open.js';
 import { putRegistration } from './references.js';
+
+const throughGroup = { flags: O.RDWR, label: 'anon_inode:[vfio-device]' };
+
+/** An open node counts twice for the module: once for the character device, once for the operations of the file. */
+const nodeReferences = 2;
 
 /** An open device. Source: drivers/vfio/vfio_main.c vfio_device_fops */
 export class DeviceFile extends File {
@@ -25,13 +32,16 @@ export class DeviceFile extends File {
   override readonly mapping: InodeMapping;
   readonly #device: VfioDevice;
   readonly #unpin: () => void;
+  /** A user of the node keeps the class device. */
+  readonly #node: VfioDevice['device'] | undefined;
 
-  constructor(user: DeviceUser) {
-    super({ flags: O.RDWR, label: 'anon_inode:[vfio-device]', seek: 'none' });
+  constructor(user: DeviceUser, { flags, label }: Pick<FileOptions, 'flags' | 'label'> = throughGroup) {
+    super({ flags, label, seek: 'none' });
     this.user = user;
     this.#device = user.device;
     this.mapping = user.device.mapping;
-    this.#unpin = user.device.vfio.pinModule();
+    this.#unpin = user.device.vfio.pinModule(user.group ? 1 : nodeReferences);
+    this.#node = user.group ? undefined : user.device.device.get();
   }
 
   override read(buffer: UserBuffer, position: number): number | Promise<number> {
@@ -63,9 +73,10 @@ export class DeviceFile extends File {
   /** Source: drivers/vfio/vfio_main.c vfio_device_fops_release() */
   override async release(): Promise<void> {
     try {
-      await closeThroughGroup(this.user);
+      await (this.user.group ? closeThroughGroup(this.user) : unbindIommufd(this.user));
     } finally {
       putRegistration(this.#device);
+      this.#node?.put();
       this.#unpin();
     }
   }

@@ -2,6 +2,7 @@
 
 import type { IoctlCall } from '@vfio/host';
 import type { VfioDevice } from './device.js';
+import { ioctlAttachPt, ioctlBindIommufd, ioctlDetachPt } from './device-bind.js';
 import type { DeviceUser } from './device-user.js';
 import { VfioError } from './errors.js';
 import { ioctlDeviceFeature } from './feature.js';
@@ -16,11 +17,16 @@ import { Request } from './uapi/vfio.js';
 export async function dispatchDeviceIoctl(user: DeviceUser, call: IoctlCall): Promise<number> {
   const { device } = user;
   if (call.request === Request.DEVICE_BIND_IOMMUFD) {
+    if (device.vfio.options.deviceCdev) return await ioctlBindIommufd(user, call);
     throw new VfioError('ENOTTY', 'there are no device nodes to bind', { syscall: 'VFIO_DEVICE_BIND_IOMMUFD' });
   }
   if (!user.accessGranted) throw new VfioError('EINVAL', 'access is not granted', { syscall: 'ioctl' });
   await resume(device);
   try {
+    if (!user.group) {
+      if (call.request === Request.DEVICE_ATTACH_IOMMUFD_PT) return await ioctlAttachPt(user, call);
+      if (call.request === Request.DEVICE_DETACH_IOMMUFD_PT) return await ioctlDetachPt(user, call);
+    }
     switch (call.request) {
       case Request.DEVICE_FEATURE:
         return await ioctlDeviceFeature(device, call);

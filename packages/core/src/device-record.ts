@@ -2,6 +2,8 @@
 
 import type { Completion, Device, Module, RefCount, SysfsDir, Tracked } from '@vfio/host';
 import type { DeviceBackend } from './backend.js';
+import type { EmulatedBinding } from './iommufd-emulated.js';
+import type { PhysicalBinding } from './iommufd-physical.js';
 import type { PseudoInode } from './pseudo-fs.js';
 import type { Vfio } from './vfio.js';
 
@@ -37,6 +39,12 @@ export interface DeviceRecord {
   /** Set by `freeDevice` inside `release`: where that was. */
   freedBy?: string;
   opened?: OpenState;
+  /** What a driver of hardware bound to an iommufd. */
+  physical?: PhysicalBinding;
+  /** What a driver of an emulated device bound to one. */
+  emulated?: EmulatedBinding;
+  /** It was opened through its own node. */
+  cdevOpened: boolean;
   /** In debugfs, while it is registered. */
   debugRoot: SysfsDir | undefined;
 }

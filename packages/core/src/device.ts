@@ -7,6 +7,7 @@ import type { DeviceSet } from './device-set.js';
 import type { FeatureCall } from './feature.js';
 import type { Group } from './group.js';
 import type { InfoCap } from './info-cap.js';
+import type { IommufdContext } from './iommufd/context.js';
 import type { IovaBitmap } from './iova-bitmap.js';
 import type { MigState, RegionInfo } from './uapi/vfio.js';
 import type { Vfio } from './vfio.js';
@@ -161,9 +162,24 @@ export abstract class VfioDevice {
   /** Mapped memory goes away: unpin what lies in the range (bytes). May come before `openDevice` and after `closeDevice`. */
   dmaUnmap?(iova: bigint, length: bigint): void | Promise<void>;
 
-  /** A user binds the device to an iommufd. Present in all four or none of these. */
-  bindIommufd?(context: object): number | Promise<number>;
+  /**
+   * A user gives the device to an iommufd. A driver has all four of these, and forwards them to the functions for
+   * physical devices or for emulated ones; as with all that follow, the lock of the set is held.
+   *
+   * @returns the device's id there
+   */
+  bindIommufd?(context: IommufdContext): number | Promise<number>;
+  /** Undoes `bindIommufd`, and every attachment. */
   unbindIommufd?(): void | Promise<void>;
+  /**
+   * Attaches the device to an address space, or moves it to another one.
+   *
+   * @param ptId - an IOAS or, of physical devices, a page table
+   * @returns the page table in use, which of an emulated device is the IOAS itself
+   */
   attachIoas?(ptId: number): number | Promise<number>;
   detachIoas?(): void | Promise<void>;
+  /** As `attachIoas`, for one PASID. Both of these or none. */
+  pasidAttachIoas?(pasid: number, ptId: number): number | Promise<number>;
+  pasidDetachIoas?(pasid: number): void | Promise<void>;
 }

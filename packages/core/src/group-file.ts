@@ -5,6 +5,9 @@ import { ContainerFile } from './container-file.js';
 import { openDeviceFile } from './device-file.js';
 import { VfioError } from './errors.js';
 import type { Group } from './group.js';
+import type { IommufdContext } from './iommufd/context.js';
+import { contextFromFile, IommufdFile } from './iommufd/context-file.js';
+import { vfioCompatIoasCreate, vfioCompatSetNoIommu } from './iommufd/vfio-ioas.js';
 import { putRegistration } from './references.js';
 import { GroupStatusFlag, groupStatus, Request } from './uapi/vfio.js';
 import { copyArgsz, userString } from './user-args.js';
@@ -29,6 +32,9 @@ export async function openGroup(group: Group, process: Process, flags: number): 
   if (group.drivers === 0) throw new VfioError('ENODEV', 'the group is being removed', { syscall: 'open', subject });
   if (group.kind === 'no-iommu' && !process.credentials.capable('SYS_RAWIO')) {
     throw new VfioError('EPERM', 'a group without an IOMMU needs CAP_SYS_RAWIO', { syscall: 'open', subject });
+  }
+  if (group.cdevOpenCount > 0) {
+    throw new VfioError('EBUSY', 'a device of the group is bound to an iommufd', { syscall: 'open', subject });
   }
   if (group.openedFile) throw new VfioError('EBUSY', 'the group is open already', { syscall: 'open', subject });
   const file = new GroupFile(group, flags);
@@ -70,11 +76,14 @@ export class GroupFile extends File {
   /** Source: drivers/vfio/group.c vfio_group_fops_release() */
   override async release(): Promise<void> {
     const { group } = this;
+    let iommufd: IommufdContext | undefined;
     {
       using _held = await group.groupLock.lock();
       if (group.container) await group.container.detachGroup(group);
+      iommufd = takeIommufd(group);
       group.openedFile = undefined;
     }
+    await iommufd?.put();
     this.#device?.put();
     this.#unpin();
   }
@@ -97,26 +106,34 @@ export class GroupFile extends File {
     const { group } = this;
     const syscall = 'VFIO_GROUP_SET_CONTAINER';
     const fd = call.u32() | 0;
-    const file = call.process.files.get(fd);
-    using _held = await group.groupLock.lock();
-    if (group.hasIommu()) throw new VfioError('EINVAL', `group ${group.name} has a container already`, { syscall });
-    if (!group.iommuGroup) throw gone(group, syscall);
-    if (!(file instanceof ContainerFile))
-      throw new VfioError('EBADFD', `descriptor ${fd} is no container`, { syscall });
-    await file.container.attachGroup(group, call.process);
+    const file = call.process.files.get(fd).get();
+    try {
+      using _held = await group.groupLock.lock();
+      if (group.hasIommu()) throw new VfioError('EINVAL', `group ${group.name} has a container already`, { syscall });
+      if (!group.iommuGroup) throw gone(group, syscall);
+      if (file instanceof ContainerFile) await file.container.attachGroup(group, call.process);
+      else if (file instanceof IommufdFile && group.vfio.iommufd) await giveIommufd(group, file);
+      else throw new VfioError('EBADFD', `descriptor ${fd} is no container`, { syscall });
+    } finally {
+      await file.put();
+    }
     return 0;
   }
 
   async #unsetContainer(): Promise<number> {
     const { group } = this;
     const syscall = 'VFIO_GROUP_UNSET_CONTAINER';
-    using _held = await group.groupLock.lock();
-    if (!group.hasIommu() || !group.container)
-      throw new VfioError('EINVAL', `group ${group.name} has no container`, { syscall });
-    if (group.containerUsers !== 1) {
-      throw new VfioError('EBUSY', `group ${group.name} has ${group.containerUsers - 1} open devices`, { syscall });
+    let iommufd: IommufdContext | undefined;
+    {
+      using _held = await group.groupLock.lock();
+      if (!group.hasIommu()) throw new VfioError('EINVAL', `group ${group.name} has no container`, { syscall });
+      if (group.container && group.containerUsers !== 1) {
+        throw new VfioError('EBUSY', `group ${group.name} has ${group.containerUsers - 1} open devices`, { syscall });
+      }
+      await group.container?.detachGroup(group);
+      iommufd = takeIommufd(group);
     }
-    await group.container.detachGroup(group);
+    await iommufd?.put();
     return 0;
   }
 
@@ -141,6 +158,32 @@ export class GroupFile extends File {
       throw error;
     }
   }
+}
+
+/**
+ * An iommufd stands in for a container. Devices that are opened from here on are bound to it, and attached to its compat
+ * IOAS.
+ *
+ * @throws EINVAL - no-IOMMU groups and others do not go together
+ * @throws ENOMEM - no memory for the compat IOAS
+ */
+async function giveIommufd(group: Group, file: IommufdFile): Promise<void> {
+  const context = contextFromFile(file);
+  try {
+    if (group.kind === 'no-iommu') vfioCompatSetNoIommu(context);
+    else await vfioCompatIoasCreate(context);
+  } catch (error) {
+    await context.put();
+    throw error;
+  }
+  group.iommufd = context;
+}
+
+/** The group's reference, to be put when no lock is held: it may be the last. */
+function takeIommufd(group: Group): IommufdContext | undefined {
+  const { iommufd } = group;
+  group.iommufd = undefined;
+  return iommufd;
 }
 
 function gone(group: Group, syscall: string): VfioError {

@@ -7,6 +7,7 @@ import type { VfioDevice } from './device.js';
 import { VfioError } from './errors.js';
 import type { GroupFile } from './group-file.js';
 import type { GroupType } from './iommu-driver.js';
+import type { IommufdContext } from './iommufd/context.js';
 import { tryGetRegistration } from './references.js';
 import type { Vfio } from './vfio.js';
 
@@ -26,6 +27,10 @@ export class Group {
   /** The container it is set to, and how many users that has: 1 for being set, one for each open device. */
   container: Container | undefined;
   containerUsers = 0;
+  /** The iommufd that stands in for a container; the group holds it. */
+  iommufd: IommufdContext | undefined;
+  /** Devices that are bound through nodes of their own: the group can not be opened then. */
+  cdevOpenCount = 0;
   /** The one open file of the group. */
   openedFile: GroupFile | undefined;
   /** The virtual machine that its file was told of; devices take a reference when they are opened. */
@@ -58,7 +63,27 @@ export class Group {
       (this.container !== undefined) !== this.containerUsers > 0,
       `group ${this.name}: container and its users disagree`,
     );
-    return this.container !== undefined;
+    return this.container !== undefined || this.iommufd !== undefined;
+  }
+
+  /**
+   * Keeps the group closed while a device is bound through its own node.
+   *
+   * @throws EBUSY - the group is open
+   * @source drivers/vfio/group.c vfio_device_block_group()
+   */
+  async block(): Promise<void> {
+    using _held = await this.groupLock.lock();
+    if (this.openedFile) {
+      throw new VfioError('EBUSY', `group ${this.name} is open`, { syscall: 'VFIO_DEVICE_BIND_IOMMUFD' });
+    }
+    this.cdevOpenCount++;
+  }
+
+  /** Source: drivers/vfio/group.c vfio_device_unblock_group() */
+  async unblock(): Promise<void> {
+    using _held = await this.groupLock.lock();
+    this.cdevOpenCount--;
   }
 
   /** Makes a registered device reachable by name. */

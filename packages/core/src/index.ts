@@ -51,7 +51,7 @@ export { KVM_DEV_TYPE_VFIO } from './kvm-vfio.js';
 export { FeatureCall, type FeatureOps } from './feature.js';
 export { InfoCap, type InfoFields, writeInfo } from './info-cap.js';
 export { setIrqsValidateAndPrepare } from './irqs.js';
-export { copyArgsz, userString } from './user-args.js';
+export { copyArgsz, copyStruct, userString } from './user-args.js';
 export { type VirqfdCallbacks, type VirqfdSlot, Virqfds } from './virqfd.js';
 
 // Migration and DMA logging
@@ -356,3 +356,20 @@ export { type HwInfo, Iommufd, type IommufdOptions } from './iommufd/iommufd.js'
 export { iommufdModule } from './iommufd/module.js';
 export type { PinnableFile } from './iommufd/page-sources.js';
 export { vfioCompatIoasCreate, vfioCompatIoasGetId, vfioCompatSetNoIommu } from './iommufd/vfio-ioas.js';
+
+// iommufd: what drivers implement bindIommufd and its like with
+
+export {
+  iommufdEmulatedAttachIoas,
+  iommufdEmulatedBind,
+  iommufdEmulatedDetachIoas,
+  iommufdEmulatedUnbind,
+} from './iommufd-emulated.js';
+export {
+  iommufdPhysicalAttachIoas,
+  iommufdPhysicalBind,
+  iommufdPhysicalDetachIoas,
+  iommufdPhysicalPasidAttachIoas,
+  iommufdPhysicalPasidDetachIoas,
+  iommufdPhysicalUnbind,
+} from './iommufd-physical.js';

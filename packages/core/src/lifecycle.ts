@@ -3,6 +3,7 @@
 
 import { Completion, Device, KernelBug, RefCount, Undo } from '@vfio/host';
 import { VfioDevice } from './device.js';
+import { openDeviceCdev } from './device-cdev.js';
 import type { DeviceRecord } from './device-record.js';
 import { releaseDeviceSet } from './device-set.js';
 import { VfioError } from './errors.js';
@@ -134,6 +135,7 @@ async function initRecord(vfio: Vfio, device: VfioDevice, dev: Device, ownedBy: 
     inode,
     ownedBy,
     inRelease: false,
+    cdevOpened: false,
     debugRoot: undefined,
     withoutRelease: false,
     registration: new RefCount(host, `${name} registration`),
@@ -142,6 +144,7 @@ async function initRecord(vfio: Vfio, device: VfioDevice, dev: Device, ownedBy: 
     device: new Device({
       parent: dev,
       class: vfio.deviceClass,
+      open: (_process, flags) => openDeviceCdev(device, flags),
       release: () => {
         record.releasing = host.lockdep.enter(`release ${name}`, () => dismantle(device, record));
       },

@@ -57,6 +57,11 @@ async function register(device: VfioDevice, kind: GroupKind): Promise<void> {
     if (group.kind === 'iommu' && !host.iommu.capable(record.dev, 'cache-coherency')) {
       throw new VfioError('EINVAL', `${record.dev.name} can not be made cache coherent`);
     }
+    const { deviceMajor } = vfio;
+    // without an IOMMU there is nothing that a node of its own could promise
+    if (deviceMajor !== undefined && group.kind !== 'no-iommu') {
+      record.device.devt = { major: deviceMajor, minor: record.index };
+    }
     await host.devices.add(record.device);
     record.registration.set(1);
     device.state = 'registered';

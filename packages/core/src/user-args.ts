@@ -17,6 +17,29 @@ export function copyArgsz(call: IoctlCall, length: number): Uint8Array {
   return bytes;
 }
 
+/** Bytes that are looked at in one go when the caller's structure is longer than the kernel's. */
+const tailPiece = 4096;
+
+/**
+ * Copies a structure of which the caller may know more or less than the kernel does.
+ *
+ * @param size - bytes that the kernel knows
+ * @param userSize - bytes that the caller says it has
+ * @returns as many bytes as both know
+ * @throws EFAULT - not readable
+ * @throws E2BIG - the caller's is longer, and not zero there
+ * @source include/linux/uaccess.h copy_struct_from_user()
+ */
+export function copyStruct(call: IoctlCall, size: number, userSize: number): Uint8Array {
+  for (let at = size; at < userSize; at += tailPiece) {
+    const tail = call.copyIn(Math.min(tailPiece, userSize - at), at);
+    if (tail.some((byte) => byte !== 0)) {
+      throw new VfioError('E2BIG', `bytes after ${size} are not 0`, { syscall: 'ioctl' });
+    }
+  }
+  return call.copyIn(Math.min(size, userSize));
+}
+
 /**
  * Copies a string with its end from the address that the request gave.
  *

@@ -9,6 +9,8 @@ import { VfioError } from './errors.js';
 import type { Group } from './group.js';
 import type { IommuDriver } from './iommu-driver.js';
 import { type1Module } from './iommu-type1/index.js';
+import { Iommufd, type IommufdOptions } from './iommufd/iommufd.js';
+import { iommufdModule } from './iommufd/module.js';
 import { KVM_DEV_TYPE_VFIO, kvmVfioOps } from './kvm-vfio.js';
 import { createNoiommuDriver } from './noiommu-driver.js';
 import { PseudoFs } from './pseudo-fs.js';
@@ -20,12 +22,15 @@ import { Virqfds } from './virqfd.js';
  * @source drivers/vfio/Kconfig
  */
 export interface VfioOptions {
-  /** CONFIG_VFIO_GROUP: groups and their nodes. */
-  readonly group?: boolean;
   /** CONFIG_VFIO_CONTAINER: the container node and type1. */
   readonly container?: boolean;
-  /** CONFIG_IOMMUFD: devices must have the operations that bind them to one. Off by default. */
-  readonly iommufd?: boolean;
+  /**
+   * CONFIG_IOMMUFD: module iommufd comes with vfio, groups take an iommufd for a container, and devices must have the
+   * operations that bind them to one. Off by default; an object says what its hardware can do.
+   */
+  readonly iommufd?: boolean | IommufdOptions;
+  /** CONFIG_VFIO_DEVICE_CDEV: each device has a node of its own, which needs `iommufd`. Off by default. */
+  readonly deviceCdev?: boolean;
   /** CONFIG_VFIO_NOIOMMU: the parameter `enable_unsafe_noiommu_mode` exists. Off by default. */
   readonly noiommu?: boolean;
   /** CONFIG_VFIO_DEBUGFS: a directory for each device in debugfs. */
@@ -44,6 +49,7 @@ interface Loaded {
   readonly deviceClass: DeviceClass;
   readonly groupClass: DeviceClass;
   readonly groupMajor: number;
+  readonly deviceMajor: number | undefined;
   readonly virqfds: Virqfds;
   readonly debugRoot: SysfsDir | undefined;
 }
@@ -52,6 +58,8 @@ interface Loaded {
 export class Vfio {
   readonly host: Host;
   readonly options: Required<VfioOptions>;
+  /** Present when VFIO was built with it. */
+  readonly iommufd: Iommufd | undefined;
 
   /** @internal */ readonly indexes: IdAllocator;
   /** @internal */ readonly pseudoFs: PseudoFs;
@@ -67,9 +75,9 @@ export class Vfio {
   constructor(host: Host, options: VfioOptions = {}) {
     this.host = host;
     this.options = {
-      group: true,
       container: true,
       iommufd: false,
+      deviceCdev: false,
       noiommu: false,
       debugfs: true,
       iovaBitmap: true,
@@ -80,6 +88,11 @@ export class Vfio {
     this.pseudoFs = new PseudoFs(host);
     this.groupListLock = new Mutex(host, 'vfio.group_lock');
     this.iommuDriversLock = new Mutex(host, 'vfio.iommu_drivers_lock');
+    const { iommufd, deviceCdev, container, noiommu } = this.options;
+    if (deviceCdev && !iommufd) throw new TypeError('deviceCdev needs iommufd: a device node can do nothing without');
+    this.iommufd = iommufd
+      ? new Iommufd(host, { noiommu, vfioContainer: !container, ...(iommufd === true ? {} : iommufd) })
+      : undefined;
     this.#defineModules();
   }
 
@@ -96,6 +109,11 @@ export class Vfio {
   /** Major number of the groups' nodes. */
   get groupMajor(): number {
     return this.#whileLoaded().groupMajor;
+  }
+
+  /** Major number of the devices' own nodes; undefined where they have none. */
+  get deviceMajor(): number | undefined {
+    return this.#whileLoaded().deviceMajor;
   }
 
   /** VFIO's directory in debugfs; undefined on a kernel without. */
@@ -168,11 +186,13 @@ export class Vfio {
       name: 'vfio',
       version: moduleVersion,
       importNs: ['IOMMUFD'],
+      ...(this.iommufd ? { depends: ['iommufd'] } : {}),
       ...(this.options.noiommu
         ? { parameters: { enable_unsafe_noiommu_mode: { type: 'bool', default: false, mode: 0o644 } } }
         : {}),
       init: ({ undo }) => this.#init(undo),
     });
+    if (this.iommufd) modules.define(iommufdModule(this.iommufd));
     if (this.options.container) modules.define(type1Module(this));
   }
 
@@ -211,9 +231,13 @@ export class Vfio {
     undo.add(() => virqfds.destroy());
     const deviceClass = new DeviceClass(host, 'vfio-dev', { devnode: (dev) => ({ name: `vfio/devices/${dev.name}` }) });
     undo.add(() => deviceClass.destroy());
+    const deviceMajor = this.options.deviceCdev ? host.chrdevs.registerMajor('vfio-dev') : undefined;
+    undo.add(() => {
+      if (deviceMajor !== undefined) host.chrdevs.unregisterMajor(deviceMajor);
+    });
     const debugRoot = this.options.debugfs ? host.debugfs.root.mkdir(debugfsRoot) : undefined;
     undo.add(() => debugRoot?.remove());
-    this.#loaded = { deviceClass, groupClass, groupMajor, virqfds, debugRoot };
+    this.#loaded = { deviceClass, groupClass, groupMajor, deviceMajor, virqfds, debugRoot };
     undo.add(() => {
       this.#loaded = undefined;
     });

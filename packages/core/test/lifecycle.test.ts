@@ -132,7 +132,7 @@ describe('putDevice', () => {
     expect(journal).toEqual(['init']);
     await putDevice(device);
     expect(journal).toEqual(['init', 'release']);
-    expect(() => putDevice(device)).rejects.toThrow();
+    await expect(async () => putDevice(device)).rejects.toThrow();
   });
 
   it('CORE-010 keeps the index from unregister to release', async () => {

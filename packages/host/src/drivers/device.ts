@@ -65,7 +65,8 @@ export class Device {
   readonly parent: Device | undefined;
   readonly bus: Bus | undefined;
   readonly class: DeviceClass | undefined;
-  readonly devt: DeviceNumber | undefined;
+  /** Numbers of its node; who decides late sets them before the device is added. */
+  devt: DeviceNumber | undefined;
   readonly options: DeviceOptions;
   /** Set from the beginning of probe to the end of remove. */
   driver: Driver | undefined;

@@ -4,6 +4,11 @@
  */
 import {
   type InfoCap,
+  type IommufdContext,
+  iommufdEmulatedAttachIoas,
+  iommufdEmulatedBind,
+  iommufdEmulatedDetachIoas,
+  iommufdEmulatedUnbind,
   irqSet,
   MigrationFlag,
   PCI_NUM_IRQS,
@@ -96,6 +101,22 @@ export class MttyDevice extends VfioDevice {
   override async closeDevice(): Promise<void> {
     await this.#migration.endFiles();
     this.#irqs.disable();
+  }
+
+  override bindIommufd(context: IommufdContext): Promise<number> {
+    return iommufdEmulatedBind(this, context);
+  }
+
+  override unbindIommufd(): Promise<void> {
+    return iommufdEmulatedUnbind(this);
+  }
+
+  override attachIoas(ptId: number): Promise<number> {
+    return iommufdEmulatedAttachIoas(this, ptId);
+  }
+
+  override detachIoas(): Promise<void> {
+    return iommufdEmulatedDetachIoas(this);
   }
 
   override read(buffer: UserBuffer, position: number): number {

@@ -139,6 +139,7 @@ async function initRecord(vfio: Vfio, device: VfioDevice, dev: Device, ownedBy: 
     debugRoot: undefined,
     withoutRelease: false,
     registration: new RefCount(host, `${name} registration`),
+    users: [],
     unregistered: new Completion(host, `${name} unregistered`),
     tracked: host.tracker.track('vfio-device', () => `${name} of ${dev.name}, ${device.state}`),
     device: new Device({

@@ -11,7 +11,11 @@ import type { DeviceRecord } from './device-record.js';
  * @source drivers/vfio/vfio_main.c vfio_device_try_get_registration()
  */
 export function tryGetRegistration(device: VfioDevice): boolean {
-  return recordOf(device).registration.incNotZero();
+  const record = recordOf(device);
+  if (!record.registration.incNotZero()) return false;
+  const what = () => `registration of ${record.name}`;
+  record.users.push(record.vfio.host.tracker.track('reference', what, tryGetRegistration));
+  return true;
 }
 
 /**
@@ -21,6 +25,13 @@ export function tryGetRegistration(device: VfioDevice): boolean {
  */
 export function putRegistration(device: VfioDevice): void {
   const record = recordOf(device);
+  // one reference is like another: the youngest stands for the one that goes
+  record.users.pop()?.release();
+  dropRegistration(record);
+}
+
+/** Drops a reference that was not taken by `tryGetRegistration`: the one of being registered. */
+export function dropRegistration(record: DeviceRecord): void {
   if (record.registration.decAndTest()) record.unregistered.complete();
 }
 
@@ -32,8 +43,10 @@ export const devicePut = putRegistration;
 
 /** What the core keeps about a device; a caller that has not initialised it has a bug. */
 export function recordOf(device: VfioDevice): DeviceRecord {
-  if (!(device instanceof VfioDevice) || !device.record) {
+  // first of all: a device that was freed says so itself, and is no VfioDevice any more
+  const { record } = device;
+  if (!(device instanceof VfioDevice) || !record) {
     throw new TypeError('the device has not been through allocDevice or initDevice');
   }
-  return device.record;
+  return record;
 }

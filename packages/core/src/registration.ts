@@ -7,7 +7,7 @@ import type { DeviceRecord } from './device-record.js';
 import { assignDeviceSet } from './device-set.js';
 import { VfioError } from './errors.js';
 import { type GroupKind, leaveGroup, setGroup } from './group-registry.js';
-import { putRegistration, recordOf } from './references.js';
+import { dropRegistration, recordOf } from './references.js';
 
 /** Milliseconds between two calls of a driver's `request`. */
 const requestIntervalMs = 10_000;
@@ -92,7 +92,7 @@ export async function unregisterGroupDev(device: VfioDevice, options: Unregister
     await device.group?.removeDevice(device);
     await removeDebugDirectory(record.debugRoot);
     await host.devices.del(record.device);
-    putRegistration(device);
+    dropRegistration(record);
     await waitForUsers(device, record, options);
     device.state = 'unregistered';
     await leaveGroup(device);

@@ -50,11 +50,13 @@ export interface HostOptions
 /** The release whose behaviour the host has. */
 const KERNEL_RELEASE = '7.2.13';
 
+/** Time of day after which a removal of modules is looked at, in milliseconds. */
+const HUNG_AFTER_MS = 2000;
 /** How many leaks a report lists. */
 const LEAKS_LISTED = 20;
 
 /** How much it says of where each came from. */
-const FRAMES_LISTED = 3;
+const FRAMES_LISTED = 5;
 
 /** A machine. `await using host = new Host();` ends it with its scope, and complains of leaks in checked mode. */
 export class Host implements Seams, AsyncDisposable {
@@ -161,6 +163,7 @@ export class Host implements Seams, AsyncDisposable {
    *
    * @returns what somebody should have given back; a module that is still in use is in the log too
    * @throws whatever a step threw other than a module's refusal to go; an `AggregateError` when several did
+   * @throws KernelBug('leak') - a module waits for a reference that nobody is left to give back; in checked mode only
    */
   shutdown(): Promise<Leak[]> {
     this.#shutdown ??= this.#end();
@@ -191,7 +194,7 @@ export class Host implements Seams, AsyncDisposable {
     };
     // All at once: the last call of one may be what another one's waits for.
     await Promise.all(this.processes.all().map((process) => attempt(() => process.kill())));
-    await this.#removeModules(attempt);
+    await this.#unlessHung(this.#removeModules(attempt));
     for (const step of this.#atShutdown.reverse()) await attempt(step);
     // What was put off to a later turn of the event loop still belongs to this life.
     await new Promise((resolve) => {
@@ -199,6 +202,26 @@ export class Host implements Seams, AsyncDisposable {
     });
     throwAll(errors, 'steps of the shutdown failed');
     return this.tracker.leaks();
+  }
+
+  /**
+   * Waits for modules to go. Who would give a reference back that one of them waits for is gone by now: in checked mode
+   * that is reported, where a kernel would have a hung task.
+   */
+  async #unlessHung(removal: Promise<void>): Promise<void> {
+    if (!this.checked) return await removal;
+    let timer: NodeJS.Timeout | undefined;
+    const patience = new Promise<'hung'>((resolve) => {
+      timer = setTimeout(() => resolve('hung'), HUNG_AFTER_MS);
+    });
+    try {
+      if ((await Promise.race([removal, patience])) !== 'hung') return;
+    } finally {
+      clearTimeout(timer);
+    }
+    const held = this.tracker.leaks().filter(({ kind }) => kind === 'reference');
+    if (held.length > 0) throw leakBug(held);
+    await removal;
   }
 
   async #removeModules(attempt: (step: () => Promise<void>) => Promise<void>): Promise<void> {

@@ -286,6 +286,16 @@ describe('DMA logging', () => {
     });
   });
 
+  it('does not begin when there is no memory for the ranges', async () => {
+    await withDevice(Migratable, async (device, { device: fd }) => {
+      using _arm = on.host.faults.failOn('vfio_ioctl_device_feature_logging_start:ranges');
+      await expect(start(fd, [[0n, 4096n]])).rejects.toEqual(code('ENOMEM'));
+      expect(device.ranges).toBeUndefined();
+      await start(fd, [[0n, 4096n]]);
+      expect(device.ranges).toHaveLength(1);
+    });
+  });
+
   it('CORE-145 an answer that cannot be written stops logging again', async () => {
     await withDevice(Migratable, async (device, { device: fd }) => {
       const { mm } = on.process;

@@ -1,4 +1,4 @@
-import { Host, O } from '@vfio/host';
+import { Bus, Device, Driver, DriverData, Host, O } from '@vfio/host';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   allocDevice,
@@ -304,6 +304,45 @@ describe('unregisterGroupDev', () => {
     await on.process.close(path.group);
     await on.process.close(path.container);
     await putDevice(one.device);
+  });
+
+  it('CORE-089 remove of the driver returns when nobody holds the device, and has its data until then', async () => {
+    const data = new DriverData<TestDevice>();
+    let removed = false;
+    const bus = new Bus({ name: 'lab', match: () => true });
+    await on.host.devices.busRegister(bus);
+    const driver = new Driver({
+      name: 'lab-driver',
+      bus,
+      managesDma: true,
+      async probe(dev) {
+        const device = await allocDevice(on.vfio, TestDevice, dev, {});
+        await registerEmulatedIommuDev(device);
+        data.set(dev, device);
+      },
+      async remove(dev) {
+        const device = data.get(dev);
+        await unregisterGroupDev(device);
+        expect(data.get(dev)).toBe(device);
+        await putDevice(device);
+        removed = true;
+      },
+    });
+    await on.host.devices.driverRegister(driver);
+    const dev = new Device({ name: 'lab0', bus });
+    on.host.devices.init(dev);
+    await on.host.devices.add(dev);
+    const device = data.get(dev);
+    const path = await openPath(on, device);
+    const unbound = on.process.writeFile('/sys/bus/lab/drivers/lab-driver/unbind', 'lab0');
+    await on.clock.advance(60_000);
+    expect([await pending(unbound), removed, data.get(dev)]).toEqual([true, false, device]);
+    await closePath(on, path);
+    await unbound;
+    expect([removed, data.peek(dev)]).toEqual([true, undefined]);
+    await on.host.devices.unregister(dev);
+    await on.host.devices.driverUnregister(driver);
+    await on.host.devices.busUnregister(bus);
   });
 
   it('CORE-082 and CORE-083: a reference blocks it; afterwards there is none to be had', async () => {

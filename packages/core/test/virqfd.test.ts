@@ -102,7 +102,7 @@ describe('enable', () => {
     await virqfds.disable(slot);
   });
 
-  it('CORE-202 refuses a slot that is in use, and changes nothing', async () => {
+  it('CORE-202 and CORE-129: refuses a slot that is in use, and changes nothing', async () => {
     const first = process.eventfd();
     const second = process.eventfd(1);
     virqfds.enable(process, first, slot, callbacks(false));

@@ -287,6 +287,19 @@ describe('against a page table with one entry for each page', () => {
 });
 
 describe('dirty tracking', () => {
+  it('stays as it was when the unit does not take the change', () => {
+    const { domain, seams } = makeDomain({}, true);
+    for (const wanted of [true, false]) {
+      const change = { name: 'iommu_set_dirty_tracking:unit', code: 'ENOMEM' };
+      using _arm = seams.faults.failOn(change.name);
+      expect(() => domain.setDirtyTracking(wanted)).toThrow(expect.objectContaining({ code: change.code }));
+      using recording = seams.faults.record();
+      domain.setDirtyTracking(wanted);
+      expect(recording.steps).toEqual([change]); // still a change
+    }
+    domain.free();
+  });
+
   it('is refused where the hardware keeps no dirty bits', () => {
     const seams = createSeams();
     const unit = new IommuUnit(seams, 'dmar0', { ...vtd, dirtyTracking: false });

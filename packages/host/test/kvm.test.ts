@@ -96,6 +96,29 @@ describe('/dev/kvm', () => {
     await expect(process.ioctl(kvm, Request.createVm)).rejects.toEqual(code('EMFILE'));
   });
 
+  it('takes everything back whichever step of making a machine and a device fails', async () => {
+    const make = async () => {
+      const vm = await process.ioctl(kvm, Request.createVm);
+      try {
+        await process.close(await createDevice(vm));
+      } finally {
+        await process.close(vm);
+      }
+    };
+    using recording = host.faults.record();
+    await make();
+    recording.stop();
+    const names = recording.steps.map(({ name }) => name);
+    expect(names).toEqual(expect.arrayContaining(['kvm_create_vm:memory', 'kvm_ioctl_create_device:memory']));
+    const before = host.tracker.leaks().length;
+    for (const index of names.keys()) {
+      using arm = host.faults.failAt(index);
+      await expect(make(), names[index]).rejects.toThrow(`fault injected at ${names[index]}`);
+      expect([arm.fired, host.tracker.leaks().length]).toEqual([true, before]);
+    }
+    await make();
+  });
+
   it('gives no reference on a machine that is gone', async () => {
     const vm = await process.ioctl(kvm, Request.createVm);
     const file = process.files.get(vm);

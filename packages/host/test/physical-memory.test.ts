@@ -137,6 +137,13 @@ describe('PhysicalMemory.adopt', () => {
     expect(memory.view(phys, buffer.byteLength)?.buffer).toBe(buffer);
   });
 
+  it('is ENOMEM on a fault, with nothing tracked', () => {
+    const { seams, memory } = setUp();
+    seams.faults.failOn('memremap_pages:shared');
+    expect(() => memory.adopt(new ArrayBuffer(PAGE_SIZE), 'shared')).toThrow(errno('ENOMEM'));
+    expect(seams.tracker.leaks()).toEqual([]);
+  });
+
   it.each([0, 1, PAGE_SIZE + 1])('refuses %i bytes, which are not whole pages', (length) => {
     const { memory } = setUp();
     expect(() => memory.adopt(new ArrayBuffer(length), 'shared')).toThrow(errno('EINVAL'));

@@ -133,7 +133,7 @@ describe('INTx', () => {
       expect([await card.signals(eventfd), await card.signals(other)]).toEqual([1, 1]);
     }));
 
-  it('MTTY-040 keeps MSI out until it is disabled', () =>
+  it('MTTY-040 and CORE-127: keeps MSI out until it is disabled', () =>
     connected(async () => {
       await expect(card.connect(MSI, eventfd)).rejects.toThrow(failing('EINVAL'));
       await expect(card.setIrqs(MSI, DATA_NONE | ACTION_TRIGGER, { count: 0 })).rejects.toThrow(failing('EINVAL'));
@@ -153,7 +153,7 @@ describe('INTx', () => {
       expect(await card.signals(eventfd)).toBe(0);
     }));
 
-  it.each([-1, -2])('MTTY-043 is disabled by the descriptor %d', (fd) =>
+  it.each([-1, -2])('MTTY-043 and CORE-127: is disabled by the descriptor %d', (fd) =>
     connected(async () => {
       expect(await card.connect(INTX, fd)).toBe(0);
       await card.out(IER, 0x02);
@@ -162,7 +162,7 @@ describe('INTx', () => {
     }),
   );
 
-  it('MTTY-044 fires on request: without data, or by a boolean that is true', () =>
+  it('MTTY-044, CORE-127 and CORE-128: fires on request: without data, or by a boolean that is true', () =>
     connected(async () => {
       expect(await card.setIrqs(INTX, DATA_BOOL | ACTION_TRIGGER, { data: Uint8Array.of(0) })).toBe(0);
       expect(await card.signals(eventfd)).toBe(0);

@@ -17,7 +17,7 @@ describe('device info', () => {
     expect(await card.info()).toMatchObject({ flags: 2, numRegions: 9, numIrqs: 5 });
   });
 
-  it('writes back no more than its first version', async () => {
+  it('CORE-120 wants 16 bytes, and writes back no more than its first version', async () => {
     await using lab = await Lab.create();
     const card = await lab.card();
     expect(await card.info(64)).toMatchObject({ argsz: 64, capOffset: 0x55 });

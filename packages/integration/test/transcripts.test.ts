@@ -49,4 +49,27 @@ describe('Linux 7.2', () => {
     expect(result.ok, formatReplay(result)).toBe(true);
     expect(result.same + result.deviating.length).toBe(result.steps);
   });
+
+  it('answers iommufd/iofd-ioas.vfs as the kernel did, which needs none of the drivers that its header names', async () => {
+    const result = await replayFile(join(scripts, 'iommufd', 'iofd-ioas.vfs'), {
+      deviations,
+      async createMachine(header) {
+        const clock = new VirtualClock();
+        const machine = await Machine.load(join(transcripts, 'machines', 'mdev.yaml'), {
+          drivers: [driverPackage],
+          modules: modulesNeeded(header).filter(({ name }) => here.has(name) || name === 'iommufd'),
+          vfio: { iommufd: true, deviceCdev: true },
+          checked: true,
+          clock,
+        });
+        return {
+          process: machine.process({ comm: 'vfioscript' }),
+          clock,
+          [Symbol.asyncDispose]: () => machine[Symbol.asyncDispose](),
+        };
+      },
+    });
+    expect(result.ok, formatReplay(result)).toBe(true);
+    expect(result.same).toBe(result.steps);
+  });
 });

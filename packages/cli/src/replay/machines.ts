@@ -56,7 +56,7 @@ export class ScriptMachines {
       checked,
       clock,
       modules: modulesNeeded(header),
-      ...(usesIommufd(header) ? { vfio: { iommufd: true, iovaBitmap: true } } : {}),
+      ...(usesIommufd(header) ? { vfio: { iommufd: true, deviceCdev: true } } : {}),
     });
     return { machine, clock, process: machine.process(), [Symbol.asyncDispose]: () => machine[Symbol.asyncDispose]() };
   }
@@ -78,7 +78,7 @@ export class ScriptMachines {
 
   async #askMachine(iommufd: boolean): Promise<ReadonlySet<string>> {
     const { drivers } = this.#options;
-    const machine = await Machine.load({ version: 1 }, { drivers, modules: [], vfio: { iommufd } });
+    const machine = await Machine.load({ version: 1 }, { drivers, modules: [], vfio: { iommufd, deviceCdev: iommufd } });
     const names = machine.host.modules.known();
     await machine.shutdown();
     return new Set(names);

@@ -4,13 +4,22 @@ import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ProcessTransport, VfioClient } from '@vfio/client';
 import { type DriverPackage, type ExerciseStep, type MachineContext, Vfio } from '@vfio/core';
-import { type Clock, Host, type Leak, type Process, type Scheduler, type SpawnOptions } from '@vfio/host';
+import {
+  type Clock,
+  Host,
+  isSystemError,
+  type Leak,
+  type Process,
+  type Scheduler,
+  type SpawnOptions,
+} from '@vfio/host';
 import { buildDevices, iommuOptions } from './chipset.js';
 import { discoverDrivers } from './discover.js';
 import { exerciseDevice } from './exercise.js';
 import { type InventoryEntry, inventory } from './inventory.js';
 import { type MachineSource, readMachine } from './read.js';
 import { type MachineFile, type ModuleEntry, ownKeys } from './schema.js';
+import { closest } from './suggest.js';
 import { firstComplaint } from './validate.js';
 
 /** How to make a machine beside what its file says. */
@@ -58,40 +67,39 @@ export class Machine implements AsyncDisposable {
    * Brings a machine up.
    *
    * @param source - path of a machine file, or the object that stands for one
-   * @throws MachineFileError - the file is wrong, or asks for a package that is not installed
+   * @throws MachineFileError - the file is wrong, or asks for a package or a module that is not installed
    * @throws DriverPackageError - a package that it names is not there, or is no driver package
+   * @throws SystemError - a module can not be loaded or a device not be made; nothing is left of the machine then
+   * @throws AggregateError - that, and something was left all the same; in checked mode only
    */
   static async load(source: string | MachineFile, options: LoadOptions = {}): Promise<Machine> {
     const file = readMachine(source);
     const drivers = options.drivers ?? (await discoverDrivers(searchPath(file, options), file.data.drivers));
     const sections = sectionsOf(file, drivers);
-    const { host: hostSection = {}, vfio: switches } = file.data;
-    const host = new Host({
-      ...(options.checked === undefined ? {} : { checked: options.checked }),
-      ...(options.clock ? { clock: options.clock } : {}),
-      ...(options.scheduler ? { scheduler: options.scheduler } : {}),
-      ...(hostSection.byteOrder ? { byteOrder: hostSection.byteOrder } : {}),
-      ...(hostSection.firstDynamicMajor ? { firstDynamicMajor: hostSection.firstDynamicMajor } : {}),
-      ...iommuOptions(hostSection.iommu),
-    });
-    const vfio = new Vfio(host, { ...switches, ...options.vfio });
-    const machine = new Machine(file.data.name ?? 'machine', host, vfio, drivers);
-    const context: MachineContext = {
-      name: machine.name,
-      host,
-      vfio,
-      ...(file.directory === undefined ? {} : { directory: file.directory }),
-    };
+    const host = createHost(file.data, options);
     try {
-      await buildDevices(host, hostSection.devices ?? []);
-      for (const driver of drivers) driver.define(context);
-      for (const module of options.modules ?? file.data.modules ?? []) await machine.modprobe(module);
-      for (const { driver, section } of sections) await driver.build(context, section);
+      const vfio = new Vfio(host, { ...file.data.vfio, ...options.vfio });
+      const machine = new Machine(file.data.name ?? 'machine', host, vfio, drivers);
+      await machine.#build(file, sections, options.modules);
+      return machine;
     } catch (error) {
-      await host.shutdown();
-      throw error;
+      return await takeDown(host, error);
     }
-    return machine;
+  }
+
+  async #build(
+    file: MachineSource,
+    sections: readonly DriverSection[],
+    modules: readonly ModuleEntry[] | undefined,
+  ): Promise<void> {
+    const { name, host, vfio } = this;
+    const { directory } = file;
+    const context: MachineContext = { name, host, vfio, ...(directory === undefined ? {} : { directory }) };
+    for (const driver of this.drivers) driver.define(context);
+    await buildDevices(host, file.data.host?.devices ?? []);
+    if (modules) for (const module of modules) await this.modprobe(module);
+    else await loadModules(this, file);
+    for (const { driver, section } of sections) await driver.build(context, section);
   }
 
   /** Loads a module, as `modprobe name key=value` does. */
@@ -138,6 +146,51 @@ export class Machine implements AsyncDisposable {
   }
 }
 
+function createHost({ host: section = {} }: MachineFile, options: LoadOptions): Host {
+  const { checked, clock, scheduler } = options;
+  const { byteOrder, firstDynamicMajor, iommu } = section;
+  return new Host({
+    ...(checked === undefined ? {} : { checked }),
+    ...(clock ? { clock } : {}),
+    ...(scheduler ? { scheduler } : {}),
+    ...(byteOrder ? { byteOrder } : {}),
+    ...(firstDynamicMajor ? { firstDynamicMajor } : {}),
+    ...iommuOptions(iommu),
+  });
+}
+
+/**
+ * Ends a machine that did not come up.
+ *
+ * @throws error - what went wrong
+ * @throws AggregateError - and what it left behind, or why it could not be ended
+ */
+async function takeDown(host: Host, error: unknown): Promise<never> {
+  try {
+    await host[Symbol.asyncDispose]();
+  } catch (left) {
+    const [why, also] = [error, left].map((one) => (one instanceof Error ? one.message : String(one)));
+    throw new AggregateError([error, left], `${why}; and then: ${also}`);
+  }
+  throw error;
+}
+
+/** Loads modules of the file; one that nobody brings is told of with its place. */
+async function loadModules(machine: Machine, file: MachineSource): Promise<void> {
+  for (const [i, module] of (file.data.modules ?? []).entries()) {
+    try {
+      await machine.modprobe(module);
+    } catch (error) {
+      const name = (typeof module === 'string' ? module : module.name).replaceAll('-', '_');
+      const known = machine.host.modules.known();
+      if (!isSystemError(error, 'ENOENT') || known.includes(name)) throw error;
+      const meant = closest(name, known);
+      const fix = meant === undefined ? 'install the driver package that brings it' : `did you mean '${meant}'?`;
+      throw file.error({ path: ['modules', i], problem: `there is no module '${name}': ${fix}` });
+    }
+  }
+}
+
 function parameterText(value: string | number | boolean): string {
   if (typeof value === 'boolean') return value ? 'Y' : 'N';
   return String(value);
@@ -159,12 +212,21 @@ function sectionsOf(file: MachineSource, drivers: readonly DriverPackage[]): Dri
   for (const [key, section] of Object.entries(file.data)) {
     if (ownKeys.has(key)) continue;
     const driver = drivers.find((candidate) => candidate.section === key);
-    if (!driver) {
-      throw file.error({ path: [key], problem: `section '${key}' needs @vfio/${key}: npm install @vfio/${key}` });
-    }
+    if (!driver) throw file.error({ path: [key], problem: unknownSection(key, drivers) });
     const complaint = firstComplaint(driver.schema, section);
     if (complaint) throw file.error({ path: [key, ...complaint.path], problem: complaint.problem });
     sections.push({ driver, section });
   }
   return sections;
+}
+
+/** Packages are named after their sections; a name that could be none is not looked for. */
+const packageName = /^[a-z0-9][a-z0-9._-]*$/;
+
+function unknownSection(key: string, drivers: readonly DriverPackage[]): string {
+  const known = [...ownKeys, ...drivers.map(({ section }) => section)];
+  const meant = closest(key, known);
+  if (meant !== undefined) return `there is no section '${key}': did you mean '${meant}'?`;
+  if (packageName.test(key)) return `section '${key}' needs @vfio/${key}: npm install @vfio/${key}`;
+  return `there is no section '${key}': use one of ${known.join(', ')}`;
 }

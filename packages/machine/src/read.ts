@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import { type Document, isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
 import { MachineFileError, type Position } from './file-error.js';
+import { firstContradiction } from './meaning.js';
 import { type MachineFile, machineSchema } from './schema.js';
 import { type Complaint, firstComplaint, pathText } from './validate.js';
 
@@ -35,22 +36,34 @@ function readFile(file: string): MachineSource {
     const { line, col } = lines.linePos(error.pos[0]);
     throw new MachineFileError(file, '', `this is no YAML: ${error.message}`, { line, column: col });
   }
-  const data: unknown = document.toJS();
-  const named =
-    typeof data === 'object' && data !== null && !('name' in data)
-      ? { ...data, name: basename(file).replace(/\.ya?ml$/i, '') }
-      : data;
+  const data = dataOf(document, file);
+  const nameless = isMap(document.contents) && !document.has('name');
+  const named = nameless ? { ...(data as object), name: basename(file).replace(/\.(ya?ml|json)$/i, '') } : data;
   return check(file, dirname(resolve(file)), named, (path) => positionOf(document, lines, path));
+}
+
+/** @throws MachineFileError - references that lead nowhere, or to too much */
+function dataOf(document: Document, file: string): unknown {
+  try {
+    const data: unknown = document.toJS();
+    return data;
+  } catch (cause) {
+    throw new MachineFileError(file, '', `this is no YAML: ${messageOf(cause)}`, undefined, { cause });
+  }
 }
 
 function textOf(file: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (cause) {
-    const reason =
-      cause instanceof Error && 'code' in cause && cause.code === 'ENOENT' ? 'no such file' : String(cause);
+    const absent = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT';
+    const reason = absent ? 'no such file' : messageOf(cause);
     throw new MachineFileError(file, '', `${reason}: give the path of a machine file`, undefined, { cause });
   }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 function check(
@@ -62,7 +75,10 @@ function check(
   const error = ({ path, problem }: Complaint) => new MachineFileError(file, pathText(path), problem, position(path));
   const complaint = firstComplaint(machineSchema, data);
   if (complaint) throw error(complaint);
-  return { file, directory, data: data as MachineFile, error };
+  const machine = data as MachineFile;
+  const contradiction = firstContradiction(machine);
+  if (contradiction) throw error(contradiction);
+  return { file, directory, data: machine, error };
 }
 
 /** Where the thing at a path stands: its key if it has one, else itself, else what it is missing from. */

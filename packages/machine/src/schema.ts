@@ -6,24 +6,26 @@ import type { JsonSchema } from '@vfio/core';
 /** Version of the format; a file names it. */
 export const machineFileVersion = 1;
 
+/** A number below 2^64. YAML has no integers beyond 2^53 that arrive as they were written, so these are strings. */
 const address = {
-  description: 'a number, or a string such as "0xfee00000"',
-  oneOf: [
-    { type: 'integer', minimum: 0 },
-    { type: 'string', pattern: '^(0[xX][0-9a-fA-F]+|[0-9]+)$' },
-  ],
+  title: 'a whole number, or from 2^53 on a string such as "0xffffffffffffffff"',
+  type: ['integer', 'string'],
+  minimum: 0,
+  maximum: Number.MAX_SAFE_INTEGER,
+  pattern: '^(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,19})$',
 };
 
 /** JSON Schema (draft 2020-12) of a machine file, without the sections of drivers. */
 export const machineSchema: JsonSchema = {
   $schema: 'https://json-schema.org/draft/2020-12/schema',
   $id: 'https://unpkg.com/@vfio/machine/schema/machine-v1.schema.json',
-  title: 'VFIO machine',
+  title: 'a VFIO machine',
   description:
     'A machine with VFIO on it: what host it is, which modules are loaded, and one section for each driver package.',
   type: 'object',
   required: ['version'],
   properties: {
+    $schema: { type: 'string', description: 'where editors find this schema' },
     version: { const: machineFileVersion, description: 'version of this format' },
     name: { type: 'string', minLength: 1, description: 'name of the machine; the name of the file otherwise' },
     drivers: {
@@ -43,8 +45,11 @@ export const machineSchema: JsonSchema = {
           description: 'the first major number that a driver without one of its own gets; numbers go down from there',
         },
         iommu: {
-          oneOf: [{ const: 'none', description: 'no IOMMU at all' }, { $ref: '#/$defs/iommu' }],
+          title: "'none', or a map of what it is like",
           description: 'the IOMMU; one with 48 address bits and an MSI window unless said otherwise',
+          type: ['object', 'string'],
+          pattern: '^none$',
+          $ref: '#/$defs/iommu',
         },
         devices: {
           type: 'array',
@@ -56,11 +61,13 @@ export const machineSchema: JsonSchema = {
             properties: {
               path: {
                 type: 'string',
+                title: 'a path, without a slash at either end',
                 pattern: '^[^/]+(/[^/]+)*$',
                 description: 'below /sys/devices: pci0000:00/0000:00:1f.0; what is missing on the way is made',
               },
               iommuGroup: {
                 type: 'string',
+                minLength: 1,
                 description: 'devices with the same word here share a group, numbered in this order',
               },
             },
@@ -73,9 +80,9 @@ export const machineSchema: JsonSchema = {
       additionalProperties: false,
       description: 'what the kernel was built with',
       properties: {
-        group: { type: 'boolean', description: 'CONFIG_VFIO_GROUP' },
         container: { type: 'boolean', description: 'CONFIG_VFIO_CONTAINER' },
         iommufd: { type: 'boolean', description: 'CONFIG_IOMMUFD' },
+        deviceCdev: { type: 'boolean', description: 'CONFIG_VFIO_DEVICE_CDEV, which needs iommufd' },
         noiommu: { type: 'boolean', description: 'CONFIG_VFIO_NOIOMMU' },
         debugfs: { type: 'boolean', description: 'CONFIG_VFIO_DEBUGFS' },
         iovaBitmap: { type: 'boolean', description: 'CONFIG_IOMMUFD_DRIVER: IOVA bitmaps for DMA logging' },
@@ -85,28 +92,24 @@ export const machineSchema: JsonSchema = {
       type: 'array',
       description: 'modules to load, in this order, before the sections are built',
       items: {
-        oneOf: [
-          { type: 'string', minLength: 1 },
-          {
+        title: 'a name, or a map with name and parameters',
+        type: ['string', 'object'],
+        minLength: 1,
+        additionalProperties: false,
+        required: ['name'],
+        properties: {
+          name: { type: 'string', minLength: 1 },
+          parameters: {
             type: 'object',
-            additionalProperties: false,
-            required: ['name'],
-            properties: {
-              name: { type: 'string', minLength: 1 },
-              parameters: {
-                type: 'object',
-                additionalProperties: { type: ['string', 'number', 'boolean'] },
-                description: 'as on the command line of modprobe',
-              },
-            },
+            additionalProperties: { type: ['string', 'number', 'boolean'] },
+            description: 'as on the command line of modprobe',
           },
-        ],
+        },
       },
     },
   },
   $defs: {
     iommu: {
-      type: 'object',
       additionalProperties: false,
       properties: {
         addressBits: { type: 'integer', minimum: 12, maximum: 64, description: 'width of an IOVA; 48' },
@@ -169,9 +172,9 @@ export interface MachineFile {
     readonly devices?: readonly { readonly path: string; readonly iommuGroup?: string }[];
   };
   readonly vfio?: {
-    readonly group?: boolean;
     readonly container?: boolean;
     readonly iommufd?: boolean;
+    readonly deviceCdev?: boolean;
     readonly noiommu?: boolean;
     readonly debugfs?: boolean;
     readonly iovaBitmap?: boolean;

@@ -37,26 +37,30 @@ function pathOf(error: ErrorObject): (string | number)[] {
     .slice(1)
     .map((key) => key.replaceAll('~1', '/').replaceAll('~0', '~'))
     .map((key) => (/^\d+$/.test(key) ? Number(key) : key));
-  const extra = error.keyword === 'additionalProperties' ? String(error.params['additionalProperty']) : undefined;
+  const extra = error.keyword === 'additionalProperties' ? String(error.params.additionalProperty) : undefined;
   return extra === undefined ? keys : [...keys, extra];
 }
 
 function explain(error: ErrorObject): string {
-  const { params, keyword } = error;
+  const { params, keyword, parentSchema } = error;
   const given = error.data === undefined ? '' : `is ${JSON.stringify(error.data)}: `;
+  const title = titleOf(parentSchema);
   switch (keyword) {
     case 'enum':
-      return `${given}use one of ${list(params['allowedValues'])}`;
+      return `${given}use one of ${list(params.allowedValues)}`;
     case 'const':
-      return `${given}it must be ${JSON.stringify(params['allowedValue'])}`;
+      return `${given}it must be ${JSON.stringify(params.allowedValue)}`;
     case 'type':
-      return `${given}it must be ${list(params['type'])}`;
+      return `${given}it must be ${title ?? list(params.type, ' or ')}`;
     case 'required':
-      return `'${String(params['missingProperty'])}' is missing: add it`;
+      return `'${String(params.missingProperty)}' is missing: add it`;
     case 'additionalProperties':
-      return `is not known here: use one of ${list(Object.keys(propertiesOf(error.parentSchema)))}, or remove it`;
+      return `is not known here: use one of ${list(Object.keys(propertiesOf(parentSchema)))}, or remove it`;
     case 'pattern':
-      return `${given}it must look like ${String(params['pattern'])}`;
+      return `${given}it must ${title === undefined ? `match ${String(params.pattern)}` : `be ${title}`}`;
+    case 'minimum':
+    case 'maximum':
+      return `${given}it must be ${title ?? `${String(params.comparison)} ${String(params.limit)}`}`;
     default:
       return `${given}it ${error.message ?? 'is not accepted'}`;
   }
@@ -67,8 +71,14 @@ function propertiesOf(schema: unknown): object {
   return typeof schema.properties === 'object' && schema.properties !== null ? schema.properties : {};
 }
 
-function list(values: unknown): string {
-  return Array.isArray(values) ? values.map(String).join(', ') : String(values);
+/** What a schema calls its values, if it says so: nobody wants to read a regular expression in a complaint. */
+function titleOf(schema: unknown): string | undefined {
+  if (typeof schema !== 'object' || schema === null || !('title' in schema)) return undefined;
+  return typeof schema.title === 'string' ? schema.title : undefined;
+}
+
+function list(values: unknown, between = ', '): string {
+  return Array.isArray(values) ? values.map(String).join(between) : String(values);
 }
 
 /** `mdev-samples.mtty.devices[0].type` */

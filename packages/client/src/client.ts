@@ -4,8 +4,10 @@ import { isVfioError, VfioError } from '@vfio/core';
 import { Undo } from '@vfio/host';
 import { type Descriptor, named } from './call.js';
 import { Container, type IommuKind } from './container.js';
-import type { Device } from './device.js';
+import { Device } from './device.js';
 import { Group } from './group.js';
+import type { Ioas } from './ioas.js';
+import { Iommufd } from './iommufd.js';
 import type { Transport } from './transport.js';
 
 /** How to open a device. */
@@ -14,6 +16,16 @@ export interface OpenDeviceOptions {
   readonly container?: Container;
   /** What a container of its own is set to; `type1v2` unless said otherwise. */
   readonly iommu?: IommuKind;
+}
+
+/** How to open a device through its own node. */
+export interface OpenCdevOptions {
+  /** An iommufd to bind to; one of its own otherwise, which is closed with the device. */
+  readonly iommufd?: Iommufd;
+  /** An address space of that iommufd to attach to; a new one otherwise. */
+  readonly ioas?: Ioas;
+  /** 16 bytes, for a driver that asks for them. */
+  readonly token?: Uint8Array;
 }
 
 const busRoot = '/sys/bus';
@@ -27,9 +39,14 @@ export class VfioClient {
     this.transport = transport;
   }
 
-  /** A new container. */
-  openContainer(): Promise<Container> {
-    return Container.open(this.transport);
+  /** A new container; with the path `/dev/iommu`, an iommufd that stands in for one. */
+  openContainer(path?: string): Promise<Container> {
+    return Container.open(this.transport, path);
+  }
+
+  /** A new iommufd. */
+  openIommufd(): Promise<Iommufd> {
+    return Iommufd.open(this.transport);
   }
 
   /** A group, by its number or node name. */
@@ -53,6 +70,21 @@ export class VfioClient {
       throw new VfioError('ENODEV', 'the device is not bound to a VFIO driver', { subject: address });
     }
     throw new VfioError('ENODEV', 'no bus has a device of that name in an IOMMU group', { subject: address });
+  }
+
+  /**
+   * The node of a device, as sysfs has it.
+   *
+   * @param address - as {@link groupOf}
+   * @throws VfioError ENODEV - no bus has a device of that name, or it has no node
+   */
+  async nodeOf(address: string): Promise<string> {
+    for (const bus of await this.#names(busRoot)) {
+      const [name] = await this.#names(`${busRoot}/${bus}/devices/${address}/vfio-dev`);
+      const nodes = name === undefined ? [] : await this.#names(`${nodeRoot}/devices`);
+      if (name !== undefined && nodes.includes(name)) return `${nodeRoot}/devices/${name}`;
+    }
+    throw new VfioError('ENODEV', 'no device of that name has a node of its own', { subject: address });
   }
 
   /** Names in a directory; none where there is no such directory, as before the first module is loaded. */
@@ -97,6 +129,29 @@ export class VfioClient {
     if (!options.container) await container.setIommu(iommu);
     const device = await group.getDevice(address);
     device.closeWith(opened);
+    undo.keep();
+    return device;
+  }
+
+  /**
+   * Opens a device through its own node, binds it to an iommufd and attaches it to an address space. Closing the device
+   * closes whatever was opened to reach it.
+   *
+   * @param address - as {@link groupOf}
+   * @throws VfioError - with the errno of the step that failed; whatever was opened before is closed
+   */
+  async openCdev(address: string, options: OpenCdevOptions = {}): Promise<Device> {
+    const path = await this.nodeOf(address);
+    await using undo = new Undo();
+    const iommufd = options.iommufd ?? options.ioas?.iommufd ?? (await this.openIommufd());
+    const own = options.iommufd || options.ioas ? [] : [iommufd];
+    for (const descriptor of own) undo.add(() => descriptor.close());
+    const fd = await named('open', path, () => this.transport.open(path));
+    const device = new Device(this.transport, fd, address);
+    undo.add(() => device.close());
+    await device.bindIommufd(iommufd, options.token);
+    await device.attach(options.ioas ?? (await iommufd.allocIoas()));
+    device.closeWith(own);
     undo.keep();
     return device;
   }

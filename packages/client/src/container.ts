@@ -21,6 +21,7 @@ import {
 } from '@vfio/core';
 import type { ByteOrder } from '@vfio/host';
 import { Descriptor, named } from './call.js';
+import { type DmaBuffer, type DmaMapping, type DmaSpace, type IovaWindow, mapBuffer } from './dma-space.js';
 import { askInfo, capabilities, elements } from './info.js';
 import { bitmapBytes, bitmapOf, Scratch } from './scratch.js';
 import type { Access, Transport } from './transport.js';
@@ -39,35 +40,21 @@ export interface ContainerInfo {
   /** Page sizes in bytes, as a bitmap. */
   readonly pageSizes: bigint;
   /** Ranges that can be mapped, both ends included; empty if the IOMMU does not say. */
-  readonly iovaRanges: readonly { readonly start: bigint; readonly end: bigint }[];
+  readonly iovaRanges: readonly IovaWindow[];
   /** Mappings that can still be made. */
   readonly dmaAvail: number | undefined;
   /** Dirty tracking: page sizes and the largest bitmap in bytes. */
   readonly migration: { readonly pageSizes: bigint; readonly maxBitmapSize: bigint } | undefined;
 }
 
-/** A mapping to make. */
-export interface DmaMapping extends Partial<Access> {
-  readonly iova: bigint;
-  /** Address of the memory in the caller's address space. */
-  readonly vaddr: bigint;
-  /** Bytes, whole pages. */
-  readonly size: bigint;
-}
-
-/** Memory of the client that is mapped for DMA, until it is disposed of. */
-export interface DmaBuffer extends AsyncDisposable {
-  readonly iova: bigint;
-  readonly size: bigint;
-  read(offset: number, length: number): Uint8Array;
-  write(offset: number, bytes: Uint8Array): void;
-}
-
 /** An open container. Source: include/uapi/linux/vfio.h, requests of the container */
-export class Container extends Descriptor {
-  /** Opens a new, empty container. */
-  static async open(transport: Transport): Promise<Container> {
-    const path = '/dev/vfio/vfio';
+export class Container extends Descriptor implements DmaSpace {
+  /**
+   * Opens a new, empty container.
+   *
+   * @param path - `/dev/iommu` for an iommufd that stands in for one
+   */
+  static async open(transport: Transport, path = '/dev/vfio/vfio'): Promise<Container> {
     return new Container(transport, await named('open', path, () => transport.open(path)), path);
   }
 
@@ -115,7 +102,6 @@ export class Container extends Descriptor {
     };
   }
 
-  /** Maps memory; read and write are from the device's side, both unless said otherwise. */
   async mapDma(mapping: DmaMapping): Promise<void> {
     const { read = true, write = true, iova, vaddr, size } = mapping;
     const flags = (read ? DmaMapFlag.READ : 0) | (write ? DmaMapFlag.WRITE : 0);
@@ -132,16 +118,10 @@ export class Container extends Descriptor {
     await this.ioctl('VFIO_IOMMU_MAP_DMA', Request.IOMMU_MAP_DMA, bytes);
   }
 
-  /**
-   * Unmaps a range.
-   *
-   * @returns bytes that were unmapped
-   */
   unmapDma(range: { iova: bigint; size: bigint }): Promise<bigint> {
     return this.#unmap(0, range.iova, range.size);
   }
 
-  /** Unmaps everything; returns how many bytes that were. */
   unmapAll(): Promise<bigint> {
     return this.#unmap(DmaUnmapFlag.ALL, 0n, 0n);
   }
@@ -210,34 +190,12 @@ export class Container extends Descriptor {
     return bitmapOf(memory.bytes(), order);
   }
 
-  /** Memory of the client, mapped at an IOVA until it is disposed of. */
-  async dmaBuffer(iova: bigint, size: number, access: Partial<Access> = {}): Promise<DmaBuffer> {
-    const memory = this.transport.allocate(size);
-    try {
-      await this.mapDma({ iova, vaddr: memory.address, size: BigInt(size), ...access });
-    } catch (error) {
-      memory.free();
-      throw error;
-    }
-    let ended: Promise<void> | undefined;
-    const end = async () => {
-      try {
-        // a container that was closed has taken its mappings along
-        if (this.isOpen) await this.unmapDma({ iova, size: BigInt(size) });
-      } finally {
-        memory.free();
-      }
-    };
-    return {
-      iova,
-      size: BigInt(size),
-      read: (offset, length) => memory.read(offset, length),
-      write: (offset, bytes) => memory.write(offset, bytes),
-      [Symbol.asyncDispose]: () => {
-        ended ??= end();
-        return ended;
-      },
-    };
+  async iovaRanges(): Promise<readonly IovaWindow[]> {
+    return (await this.info()).iovaRanges;
+  }
+
+  dmaBuffer(iova: bigint, size: number, access: Partial<Access> = {}): Promise<DmaBuffer> {
+    return mapBuffer(this, this.transport, () => this.isOpen, iova, size, access);
   }
 }
 

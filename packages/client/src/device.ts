@@ -1,8 +1,14 @@
 // An open device.
 
 import {
+  DeviceAttachFlag,
+  DeviceBindFlag,
+  DeviceDetachFlag,
   type DeviceGfxPlaneInfo,
   DeviceInfoFlag,
+  deviceAttachIommufdPt,
+  deviceBindIommufd,
+  deviceDetachIommufdPt,
   deviceFeature,
   deviceGfxPlaneInfo,
   deviceInfo,
@@ -23,11 +29,16 @@ import { Undo } from '@vfio/host';
 import { Descriptor } from './call.js';
 import type { Container } from './container.js';
 import { DmaLogging } from './dma-logging.js';
+import type { DmaSpace } from './dma-space.js';
 import type { Group } from './group.js';
 import { askInfo, type Capability, capabilities } from './info.js';
+import type { Ioas } from './ioas.js';
+import type { Binding, Iommufd } from './iommufd.js';
 import { Irq } from './irq.js';
 import { Migration } from './migration.js';
 import { Region, type Width } from './region.js';
+import { Scratch } from './scratch.js';
+import type { Transport } from './transport.js';
 
 /** What a device tells of itself. */
 export interface DeviceInfo {
@@ -61,19 +72,90 @@ export class Device extends Descriptor implements ExerciseDevice {
   /** DMA logging features. */
   readonly dmaLogging = new DmaLogging(this);
 
-  /** The group that it was opened through. */
-  readonly group: Group;
+  readonly #group: Group | undefined;
+  #binding: Binding | undefined;
   readonly #closeWith: Descriptor[] = [];
 
-  constructor(group: Group, fd: number, name: string) {
-    super(group.transport, fd, name);
-    this.group = group;
+  /** @param group - the group that it was opened through; undefined for its own node */
+  constructor(transport: Transport, fd: number, name: string, group?: Group) {
+    super(transport, fd, name);
+    this.#group = group;
+  }
+
+  /** The group that it was opened through. */
+  get group(): Group {
+    if (!this.#group) throw new TypeError(`${this.subject} was opened through its own node`);
+    return this.#group;
   }
 
   /** The container that its group is in. */
   get container(): Container {
     if (!this.group.container) throw new TypeError(`${this.group.subject} is in no container of this client`);
     return this.group.container;
+  }
+
+  /** The iommufd that it is bound to. */
+  get binding(): Binding {
+    if (!this.#binding) throw new TypeError(`${this.subject} is bound to no iommufd by this client`);
+    return this.#binding;
+  }
+
+  /** Where memory for it is mapped: the container of its group, or the address space that it is attached to. */
+  get space(): DmaSpace {
+    if (this.#group) return this.container;
+    const { ioas } = this.binding;
+    if (!ioas) throw new TypeError(`${this.subject} is attached to no address space by this client`);
+    return ioas;
+  }
+
+  /**
+   * Binds it to an iommufd: nothing works before, of a device that was opened through its own node.
+   *
+   * @param token - 16 bytes, for a driver that asks for them
+   * @returns its id there
+   */
+  async bindIommufd(iommufd: Iommufd, token?: Uint8Array): Promise<number> {
+    const order = this.transport.byteOrder;
+    using memory = token && new Scratch(this.transport, token.length);
+    if (token) memory?.write(token);
+    const flags = memory ? DeviceBindFlag.TOKEN : 0;
+    const value = { argsz: deviceBindIommufd.size, flags, iommufd: iommufd.fd, tokenUuidPtr: memory?.address ?? 0n };
+    const bytes = deviceBindIommufd.encode(value, order);
+    await this.ioctl('VFIO_DEVICE_BIND_IOMMUFD', Request.DEVICE_BIND_IOMMUFD, bytes);
+    const id = deviceBindIommufd.decode(bytes, order).outDevid;
+    this.#binding = { iommufd, id, ioas: undefined };
+    return id;
+  }
+
+  /**
+   * Attaches it, or moves it if it is attached.
+   *
+   * @param to - an address space, or the id of a page table
+   * @param pasid - attaches just this one
+   * @returns id of the page table in use; of an emulated device, of the address space
+   */
+  async attach(to: Ioas | number, pasid?: number): Promise<number> {
+    const order = this.transport.byteOrder;
+    const ptId = typeof to === 'number' ? to : to.id;
+    const value =
+      pasid === undefined
+        ? { argsz: deviceAttachIommufdPt.endOf('ptId'), ptId }
+        : { argsz: deviceAttachIommufdPt.size, flags: DeviceAttachFlag.PASID, ptId, pasid };
+    const bytes = deviceAttachIommufdPt.encode(value, order);
+    await this.ioctl('VFIO_DEVICE_ATTACH_IOMMUFD_PT', Request.DEVICE_ATTACH_IOMMUFD_PT, bytes);
+    if (pasid === undefined) this.#binding = { ...this.binding, ioas: typeof to === 'number' ? undefined : to };
+    return deviceAttachIommufdPt.decode(bytes, order).ptId;
+  }
+
+  /** Detaches it, or one PASID of it. */
+  async detach(pasid?: number): Promise<void> {
+    const value =
+      pasid === undefined
+        ? { argsz: deviceDetachIommufdPt.endOf('flags') }
+        : { argsz: deviceDetachIommufdPt.size, flags: DeviceDetachFlag.PASID, pasid };
+    const bytes = deviceDetachIommufdPt.encode(value, this.transport.byteOrder);
+    await this.ioctl('VFIO_DEVICE_DETACH_IOMMUFD_PT', Request.DEVICE_DETACH_IOMMUFD_PT, bytes);
+    if (pasid === undefined) this.#binding = { ...this.binding, ioas: undefined };
   }
 
   /** Closes these too when the device is closed, last first. */

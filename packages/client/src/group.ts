@@ -2,8 +2,9 @@
 
 import { GroupStatusFlag, groupStatus, Request } from '@vfio/core';
 import { Descriptor, named } from './call.js';
-import type { Container } from './container.js';
+import { Container } from './container.js';
 import { Device } from './device.js';
+import type { Iommufd } from './iommufd.js';
 import type { Transport } from './transport.js';
 
 /** What a group tells of itself. */
@@ -40,12 +41,12 @@ export class Group extends Descriptor {
     };
   }
 
-  /** Puts the group into a container. */
-  async setContainer(container: Container): Promise<void> {
+  /** Puts the group into a container, or gives it an iommufd that stands in for one. */
+  async setContainer(container: Container | Iommufd): Promise<void> {
     const bytes = new Uint8Array(4);
     new DataView(bytes.buffer).setInt32(0, container.fd, this.transport.byteOrder === 'little');
     await this.ioctl('VFIO_GROUP_SET_CONTAINER', Request.GROUP_SET_CONTAINER, bytes);
-    this.container = container;
+    this.container = container instanceof Container ? container : undefined;
   }
 
   /** Takes it out; no device may be open. */
@@ -62,6 +63,6 @@ export class Group extends Descriptor {
   async getDevice(name: string): Promise<Device> {
     const bytes = new TextEncoder().encode(`${name}\0`);
     const fd = await this.ioctl('VFIO_GROUP_GET_DEVICE_FD', Request.GROUP_GET_DEVICE_FD, bytes);
-    return new Device(this, fd, name);
+    return new Device(this.transport, fd, name, this);
   }
 }

@@ -1,10 +1,13 @@
 export { Descriptor } from './call.js';
-export { type OpenDeviceOptions, VfioClient } from './client.js';
-export { Container, type ContainerInfo, type DmaBuffer, type DmaMapping, IommuKind } from './container.js';
+export { type OpenCdevOptions, type OpenDeviceOptions, VfioClient } from './client.js';
+export { Container, type ContainerInfo, IommuKind } from './container.js';
 export { Device, type DeviceInfo, type HotResetDependency } from './device.js';
 export { DmaLogging } from './dma-logging.js';
+export type { DmaBuffer, DmaMapping, DmaSpace, IovaWindow } from './dma-space.js';
 export { Group, type GroupStatus } from './group.js';
 export type { Capability } from './info.js';
+export { Ioas } from './ioas.js';
+export { type Binding, Iommufd } from './iommufd.js';
 export { Irq } from './irq.js';
 export { Migration, MigrationStream, type MigStateName, migStateName, type PrecopyInfo } from './migration.js';
 export { ProcessTransport } from './process-transport.js';

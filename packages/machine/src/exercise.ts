@@ -4,6 +4,7 @@
 import { type Device, type Irq, ProcessTransport, VfioClient } from '@vfio/client';
 import { DeviceInfoFlag, type ExerciseStep, isVfioError, PciRegionIndex, VfioError } from '@vfio/core';
 import type { Process } from '@vfio/host';
+import type { InventoryEntry } from './inventory.js';
 import type { Machine } from './machine.js';
 
 /** Where test mappings go when the IOMMU does not say what it can map. */
@@ -43,10 +44,31 @@ async function* runSteps(
     return;
   }
   const client = new VfioClient(new ProcessTransport(process));
+  yield* throughDoor(machine, process, entry, async () => {
+    const device = await client.openDevice(entry.address);
+    return { device, door: `${entry.node ?? 'group'}, ${entry.vfio ?? 'no number'}` };
+  });
+  const node = entry.cdev;
+  if (node === undefined) return;
+  const again = throughDoor(machine, process, entry, async () => {
+    const device = await client.openCdev(entry.address);
+    return { device, door: `${node}, device ${device.binding.id} of an iommufd` };
+  });
+  for await (const one of again) yield { ...one, name: `iommufd ${one.name}` };
+}
+
+/** All steps on a device that `reach` opens. */
+async function* throughDoor(
+  machine: Machine,
+  process: Process,
+  entry: InventoryEntry,
+  reach: () => Promise<{ device: Device; door: string }>,
+): AsyncGenerator<ExerciseStep, void, undefined> {
   let device: Device | undefined;
   yield await step('open', async () => {
-    device = await client.openDevice(entry.address);
-    return `${entry.node ?? 'group'}, ${entry.vfio ?? 'no number'}`;
+    const reached = await reach();
+    device = reached.device;
+    return reached.door;
   });
   if (!device) return;
   const open = device;
@@ -124,16 +146,15 @@ async function loopback(device: Device, irq: Irq): Promise<string> {
 }
 
 async function dma(device: Device): Promise<string> {
-  const { container } = device;
-  const { iovaRanges } = await container.info();
-  const range = iovaRanges.find(({ start, end }) => end - start >= 2n * anyIova);
+  const { space } = device;
+  const range = (await space.iovaRanges()).find(({ start, end }) => end - start >= 2n * anyIova);
   const iova = range && range.start > anyIova ? range.start : anyIova;
   const memory = device.transport.allocate(pageSize);
   try {
     memory.write(0, new TextEncoder().encode('exercise'));
     const size = BigInt(pageSize);
-    await container.mapDma({ iova, vaddr: memory.address, size });
-    const unmapped = await container.unmapDma({ iova, size });
+    await space.mapDma({ iova, vaddr: memory.address, size });
+    const unmapped = await space.unmapDma({ iova, size });
     if (unmapped !== size) throw new VfioError('EIO', `${unmapped} bytes unmapped of ${size}`);
     return `mapped and unmapped ${size} bytes at 0x${iova.toString(16)}`;
   } finally {

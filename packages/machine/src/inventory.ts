@@ -15,6 +15,8 @@ export interface InventoryEntry {
   readonly vfio: string | undefined;
   /** Node of its group: `/dev/vfio/26`. */
   readonly node: string | undefined;
+  /** Its own node: `/dev/vfio/devices/vfio0`. */
+  readonly cdev: string | undefined;
   /** Type of a mediated device. */
   readonly type: string | undefined;
   /** Open files of the device. */
@@ -36,6 +38,7 @@ export async function inventory(host: Host, vfio: Vfio): Promise<InventoryEntry[
         iommuGroup: group.id,
         vfio: device?.name,
         node: device?.group && `/dev/vfio/${device.group.name}`,
+        cdev: device?.device.devt && `/dev/vfio/devices/${device.name}`,
         type: await linkName(host, `${dev.sysfs.path()}/mdev_type`),
         users: device?.openCount ?? 0,
       });

@@ -1,0 +1,87 @@
+// An iommufd: address spaces, page tables, and the devices that are bound to it.
+
+import {
+  type Fields,
+  type InitOf,
+  IommufdRequest,
+  IommuVfioIoasOp,
+  iommuDestroy,
+  iommuHwptAlloc,
+  iommuIoasAlloc,
+  iommuVfioIoas,
+  type Struct,
+  type ValueOf,
+} from '@vfio/core';
+import { Descriptor, named } from './call.js';
+import { Ioas } from './ioas.js';
+import type { Transport } from './transport.js';
+
+/** An iommufd that a device is bound to. */
+export interface Binding {
+  readonly iommufd: Iommufd;
+  /** The device's id in it. */
+  readonly id: number;
+  /** The address space that it is attached to. */
+  readonly ioas: Ioas | undefined;
+}
+
+/** An open iommufd. Source: include/uapi/linux/iommufd.h */
+export class Iommufd extends Descriptor {
+  /** Opens a new one. */
+  static async open(transport: Transport): Promise<Iommufd> {
+    const path = '/dev/iommu';
+    return new Iommufd(transport, await named('open', path, () => transport.open(path)), path);
+  }
+
+  /**
+   * Makes a request with a structure.
+   *
+   * @returns the structure after the call
+   * @throws VfioError - with the kernel's errno
+   */
+  async request<F extends Fields>(
+    name: keyof typeof IommufdRequest,
+    layout: Struct<F>,
+    value: InitOf<F>,
+  ): Promise<ValueOf<F>> {
+    const order = this.transport.byteOrder;
+    const bytes = layout.encode(value, order);
+    await this.ioctl(`IOMMU_${name}`, IommufdRequest[name], bytes);
+    return layout.decode(bytes, order);
+  }
+
+  /** A new, empty address space. */
+  async allocIoas(): Promise<Ioas> {
+    const { outIoasId } = await this.request('IOAS_ALLOC', iommuIoasAlloc, { size: iommuIoasAlloc.size });
+    return new Ioas(this, outIoasId);
+  }
+
+  /** Destroys an object that nothing uses any more. */
+  async destroy(id: number): Promise<void> {
+    await this.request('DESTROY', iommuDestroy, { size: iommuDestroy.size, id });
+  }
+
+  /**
+   * A page table for a device, filled with what is mapped in an IOAS.
+   *
+   * @param deviceId - what the device was bound as
+   * @param flags - IommuHwptAllocFlag bits
+   * @returns its id
+   */
+  async allocHwpt(deviceId: number, ioas: Ioas, flags = 0): Promise<number> {
+    const value = { size: iommuHwptAlloc.size, flags, devId: deviceId, ptId: ioas.id };
+    return (await this.request('HWPT_ALLOC', iommuHwptAlloc, value)).outHwptId;
+  }
+
+  /** The address space that VFIO's own requests and groups work on; ENODEV if there is none. */
+  async vfioIoas(): Promise<Ioas> {
+    const value = { size: iommuVfioIoas.size, op: IommuVfioIoasOp.GET };
+    return new Ioas(this, (await this.request('VFIO_IOAS', iommuVfioIoas, value)).ioasId);
+  }
+
+  /** Chooses it; undefined: there is none from now on. */
+  async setVfioIoas(ioas: Ioas | undefined): Promise<void> {
+    const op = ioas ? IommuVfioIoasOp.SET : IommuVfioIoasOp.CLEAR;
+    await this.request('VFIO_IOAS', iommuVfioIoas, { size: iommuVfioIoas.size, op, ioasId: ioas?.id ?? 0 });
+  }
+}

@@ -78,7 +78,10 @@ export class ScriptMachines {
 
   async #askMachine(iommufd: boolean): Promise<ReadonlySet<string>> {
     const { drivers } = this.#options;
-    const machine = await Machine.load({ version: 1 }, { drivers, modules: [], vfio: { iommufd, deviceCdev: iommufd } });
+    const machine = await Machine.load(
+      { version: 1 },
+      { drivers, modules: [], vfio: { iommufd, deviceCdev: iommufd } },
+    );
     const names = machine.host.modules.known();
     await machine.shutdown();
     return new Set(names);

@@ -36,8 +36,8 @@ export interface DriverConformance {
   readonly regions: number;
   /** `num_irqs` of the device: interrupt indices. */
   readonly irqs: number;
-  /** DeviceInfoFlag bits of the device, without CAPS. */
-  readonly flags: number;
+  /** DeviceInfoFlag bits of the device, without CAPS. Default: they are not compared. */
+  readonly flags?: number;
   /** Bytes of the regions that are there, by index; a region that is left out has size 0 or is not described. */
   readonly regionSizes?: Readonly<Record<number, number | bigint>>;
   /** Interrupts of the indices that are there; an index that is left out has none or is not described. */
@@ -46,7 +46,7 @@ export interface DriverConformance {
   readonly migration?: boolean | number;
   /** Whether the device can log its writes. Default: it can not. */
   readonly dmaLogging?: boolean;
-  /** Whether VFIO_DEVICE_RESET works. Default: what flag RESET of `flags` says. */
+  /** Whether VFIO_DEVICE_RESET works. Default: what its flag RESET says. */
   readonly reset?: boolean;
   /**
    * Promises that this driver does not keep, by the name of the case, and why: because the kernel's own does not. Such a

@@ -31,8 +31,10 @@ const model = {
 const runner = { describe, it };
 testDriver({ ...model, name: 'a device that keeps all promises', runner });
 
-/** Other devices, and the cases whose course depends on what is different about them. */
+/** What is told of a driver; nothing, where it is undefined. */
 type Told = Omit<Partial<DriverConformance>, 'flags'> & { readonly flags?: number | undefined };
+
+/** Other devices, and the cases whose course depends on what is different about them. */
 const variants: readonly (readonly [string, RegExp, LabOptions, Told])[] = [
   ['without migration', /^features/, { migration: 0 }, { migration: false }],
   ['that can only stop and copy', /^(features|migration)/, { migration: 1 }, { migration: 1 }],

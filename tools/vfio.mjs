@@ -1,21 +1,16 @@
 // `npm run vfio -- ls` from a fresh clone: installs and builds what is missing in silence, then runs the command. Later runs
 // only look whether something changed since.
 
-import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
-import { constants } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { turbo } from './dev.mjs';
+import { run, turbo } from './dev.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const packages = join(root, 'packages');
 const bin = join(packages, 'cli', 'dist', 'bin.js');
 /** Made when everything was built. */
 const stamp = join(root, 'node_modules', '.vfio-built');
-
-/** @type {NodeJS.Signals[]} */
-const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
 /** When a file, or anything in a folder, was changed last; 0 if it is not there. */
 function changed(path) {
@@ -45,17 +40,10 @@ async function build() {
 }
 
 /** Runs the command where the person is, who may be in another folder than npm. */
-function run(words) {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [bin, ...words], {
-      stdio: 'inherit',
-      cwd: process.env.INIT_CWD ?? process.cwd(),
-    });
-    for (const signal of signals) process.on(signal, () => child.kill(signal));
-    child.on('error', reject);
-    child.on('exit', (code, signal) => resolve(code ?? 128 + (signal ? constants.signals[signal] : 0)));
-  });
+async function command(words) {
+  const cwd = process.env.INIT_CWD ?? process.cwd();
+  return (await run(process.execPath, [bin, ...words], { stdio: 'inherit', cwd })).status;
 }
 
 const status = isBuilt() ? 0 : await build();
-process.exitCode = status === 0 ? await run(process.argv.slice(2)) : status;
+process.exitCode = status === 0 ? await command(process.argv.slice(2)) : status;

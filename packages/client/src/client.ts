@@ -150,7 +150,9 @@ export class VfioClient {
     const device = new Device(this.transport, fd, address);
     undo.add(() => device.close());
     await device.bindIommufd(iommufd, options.token);
-    await device.attach(options.ioas ?? (await iommufd.allocIoas()));
+    const ioas = options.ioas ?? (await iommufd.allocIoas());
+    if (!options.ioas) undo.add(() => ioas.destroy());
+    await device.attach(ioas);
     device.closeWith(own);
     undo.keep();
     return device;

@@ -21,6 +21,10 @@ import type { Access } from './transport.js';
 const everything = 2n ** 64n - 1n;
 /** Ranges that are asked for first; most machines have fewer. */
 const usualRanges = 16;
+/** No address space has more. */
+const mostRanges = 1 << 16;
+/** How often there may turn out to be more than the time before. */
+const mostAttempts = 8;
 
 /** An address space. Source: include/uapi/linux/iommufd.h, IOMMU_IOAS_* */
 export class Ioas implements DmaSpace, AsyncDisposable {
@@ -84,10 +88,20 @@ export class Ioas implements DmaSpace, AsyncDisposable {
     return (await this.info()).iovaRanges;
   }
 
-  /** Where something can be mapped, and what addresses and lengths must be a multiple of. */
+  /**
+   * Where something can be mapped, and what addresses and lengths must be a multiple of.
+   *
+   * @throws RangeError - the answer tells of more ranges than there can be, or of more each time
+   */
   async info(): Promise<{ iovaRanges: IovaWindow[]; alignment: bigint }> {
-    const asked = await this.#info(usualRanges);
-    return asked.total <= usualRanges ? asked : await this.#info(asked.total);
+    let room = usualRanges;
+    for (let attempt = 0; attempt < mostAttempts; attempt++) {
+      const { total, iovaRanges, alignment } = await this.#info(room);
+      if (total <= room) return { iovaRanges, alignment };
+      if (total > mostRanges) throw new RangeError(`${total} ranges of an address space`);
+      room = total;
+    }
+    throw new RangeError(`ranges of an address space that are more at each of ${mostAttempts} attempts`);
   }
 
   async #info(room: number): Promise<{ iovaRanges: IovaWindow[]; alignment: bigint; total: number }> {
@@ -135,8 +149,9 @@ export class Ioas implements DmaSpace, AsyncDisposable {
     }
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.destroy();
+  /** Destroys it, unless its iommufd was closed and has taken it along. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.iommufd.isOpen) await this.destroy();
   }
 }
 

@@ -4,9 +4,13 @@ import {
   type Fields,
   type InitOf,
   IommufdRequest,
+  IommuHwptDirtyTrackingFlag,
+  IommuHwptGetDirtyBitmapFlag,
   IommuVfioIoasOp,
   iommuDestroy,
   iommuHwptAlloc,
+  iommuHwptGetDirtyBitmap,
+  iommuHwptSetDirtyTracking,
   iommuIoasAlloc,
   iommuVfioIoas,
   type Struct,
@@ -14,6 +18,7 @@ import {
 } from '@vfio/core';
 import { Descriptor, named } from './call.js';
 import { Ioas } from './ioas.js';
+import { bitmapBytes, bitmapOf, Scratch } from './scratch.js';
 import type { Transport } from './transport.js';
 
 /** An iommufd that a device is bound to. */
@@ -71,6 +76,32 @@ export class Iommufd extends Descriptor {
   async allocHwpt(deviceId: number, ioas: Ioas, flags = 0): Promise<number> {
     const value = { size: iommuHwptAlloc.size, flags, devId: deviceId, ptId: ioas.id };
     return (await this.request('HWPT_ALLOC', iommuHwptAlloc, value)).outHwptId;
+  }
+
+  /** Starts or ends noting what devices write through a page table that was made for it (DIRTY_TRACKING). */
+  async setDirtyTracking(hwptId: number, on: boolean): Promise<void> {
+    const flags = on ? IommuHwptDirtyTrackingFlag.ENABLE : 0;
+    const value = { size: iommuHwptSetDirtyTracking.size, flags, hwptId };
+    await this.request('HWPT_SET_DIRTY_TRACKING', iommuHwptSetDirtyTracking, value);
+  }
+
+  /**
+   * Reports the pages of a range that were written to: bit k%8 of byte k/8 is page k.
+   *
+   * @param pageSize - bytes that a bit stands for
+   * @param clear - forgets them; yes unless said otherwise
+   */
+  async dirtyBitmap(
+    hwptId: number,
+    range: { iova: bigint; size: bigint },
+    pageSize: bigint,
+    clear = true,
+  ): Promise<Uint8Array> {
+    using memory = new Scratch(this.transport, bitmapBytes(range.size, pageSize));
+    const flags = clear ? 0 : IommuHwptGetDirtyBitmapFlag.NO_CLEAR;
+    const what = { size: iommuHwptGetDirtyBitmap.size, hwptId, flags, iova: range.iova, length: range.size };
+    await this.request('HWPT_GET_DIRTY_BITMAP', iommuHwptGetDirtyBitmap, { ...what, pageSize, data: memory.address });
+    return bitmapOf(memory.bytes(), this.transport.byteOrder);
   }
 
   /** The address space that VFIO's own requests and groups work on; ENODEV if there is none. */

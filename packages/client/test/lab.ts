@@ -21,8 +21,12 @@ export interface LabOptions extends ModelBusOptions {
   /** All of them in one IOMMU group. */
   readonly oneGroup?: boolean;
   readonly host?: HostOptions;
+  /** CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV; an object says what the hardware can do. */
+  readonly iommufd?: boolean | IommufdOptions;
   /** CONFIG_IOMMUFD_DRIVER. */
   readonly iovaBitmap?: boolean;
+  /** CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV. */
+  readonly iommufd?: boolean;
 }
 
 /** A machine for a test. */
@@ -41,10 +45,10 @@ export interface Lab extends AsyncDisposable {
 
 /** Makes a machine. */
 export async function createLab(options: LabOptions = {}): Promise<Lab> {
-  const { devices = 1, oneGroup = false, host: hostOptions, iovaBitmap = true, ...model } = options;
+  const { devices = 1, oneGroup = false, host: hostOptions, iovaBitmap = true, iommufd = false, ...model } = options;
   const clock = new VirtualClock();
   const host = new Host({ checked: true, clock, iommu, ...hostOptions });
-  const vfio = new Vfio(host, { iovaBitmap });
+  const vfio = new Vfio(host, { iovaBitmap, iommufd, deviceCdev: iommufd });
   const bus = new ModelBus(host, vfio, model);
   bus.define();
   await bus.addBus();

@@ -11,7 +11,27 @@ import {
   Feature,
   type FeatureCall,
   InfoCap,
+  type IommufdContext,
+  type IommufdContext,
   type IovaRange,
+  iommufdEmulatedAttachIoas,
+  iommufdEmulatedBind,
+  iommufdEmulatedDetachIoas,
+  iommufdEmulatedUnbind,
+  iommufdPhysicalAttachIoas,
+  iommufdPhysicalBind,
+  iommufdPhysicalDetachIoas,
+  iommufdPhysicalPasidAttachIoas,
+  iommufdPhysicalPasidDetachIoas,
+  iommufdPhysicalUnbind,
+  iommufdEmulatedAttachIoas,
+  iommufdEmulatedBind,
+  iommufdEmulatedDetachIoas,
+  iommufdEmulatedUnbind,
+  iommufdPhysicalAttachIoas,
+  iommufdPhysicalBind,
+  iommufdPhysicalDetachIoas,
+  iommufdPhysicalUnbind,
   irqInfo,
   irqSet,
   type LogOps,
@@ -138,6 +158,22 @@ export class ModelDevice extends VfioDevice {
     this.#pinned.clear();
   }
 
+  override bindIommufd(context: IommufdContext): Promise<number> {
+    return this.options.emulated ? iommufdEmulatedBind(this, context) : iommufdPhysicalBind(this, context);
+  }
+
+  override unbindIommufd(): Promise<void> {
+    return this.options.emulated ? iommufdEmulatedUnbind(this) : iommufdPhysicalUnbind(this);
+  }
+
+  override attachIoas(ptId: number): Promise<number> {
+    return this.options.emulated ? iommufdEmulatedAttachIoas(this, ptId) : iommufdPhysicalAttachIoas(this, ptId);
+  }
+
+  override detachIoas(): Promise<void> {
+    return this.options.emulated ? iommufdEmulatedDetachIoas(this) : iommufdPhysicalDetachIoas(this);
+  }
+
   override request(count: number): void {
     this.asked.push(count);
   }
@@ -174,6 +210,30 @@ export class ModelDevice extends VfioDevice {
       for (let i = 0; i < count; i++) await unpinPages(this, pinned, 1);
       this.#pinned.delete(pinned);
     }
+  }
+
+  override bindIommufd(context: IommufdContext): Promise<number> {
+    return this.options.emulated ? iommufdEmulatedBind(this, context) : iommufdPhysicalBind(this, context);
+  }
+
+  override unbindIommufd(): Promise<void> {
+    return this.options.emulated ? iommufdEmulatedUnbind(this) : iommufdPhysicalUnbind(this);
+  }
+
+  override attachIoas(ptId: number): Promise<number> {
+    return this.options.emulated ? iommufdEmulatedAttachIoas(this, ptId) : iommufdPhysicalAttachIoas(this, ptId);
+  }
+
+  override detachIoas(): Promise<void> {
+    return this.options.emulated ? iommufdEmulatedDetachIoas(this) : iommufdPhysicalDetachIoas(this);
+  }
+
+  override pasidAttachIoas(pasid: number, ptId: number): Promise<number> {
+    return iommufdPhysicalPasidAttachIoas(this, pasid, ptId);
+  }
+
+  override pasidDetachIoas(pasid: number): Promise<void> {
+    return iommufdPhysicalPasidDetachIoas(this, pasid);
   }
 
   override read(buffer: UserBuffer, position: number): number {

@@ -12,7 +12,6 @@ import {
   type FeatureCall,
   InfoCap,
   type IommufdContext,
-  type IommufdContext,
   type IovaRange,
   iommufdEmulatedAttachIoas,
   iommufdEmulatedBind,
@@ -23,14 +22,6 @@ import {
   iommufdPhysicalDetachIoas,
   iommufdPhysicalPasidAttachIoas,
   iommufdPhysicalPasidDetachIoas,
-  iommufdPhysicalUnbind,
-  iommufdEmulatedAttachIoas,
-  iommufdEmulatedBind,
-  iommufdEmulatedDetachIoas,
-  iommufdEmulatedUnbind,
-  iommufdPhysicalAttachIoas,
-  iommufdPhysicalBind,
-  iommufdPhysicalDetachIoas,
   iommufdPhysicalUnbind,
   irqInfo,
   irqSet,
@@ -156,22 +147,6 @@ export class ModelDevice extends VfioDevice {
     this.#logged = undefined;
     for (const [iova, count] of this.#pinned) for (let i = 0; i < count; i++) await unpinPages(this, iova, 1);
     this.#pinned.clear();
-  }
-
-  override bindIommufd(context: IommufdContext): Promise<number> {
-    return this.options.emulated ? iommufdEmulatedBind(this, context) : iommufdPhysicalBind(this, context);
-  }
-
-  override unbindIommufd(): Promise<void> {
-    return this.options.emulated ? iommufdEmulatedUnbind(this) : iommufdPhysicalUnbind(this);
-  }
-
-  override attachIoas(ptId: number): Promise<number> {
-    return this.options.emulated ? iommufdEmulatedAttachIoas(this, ptId) : iommufdPhysicalAttachIoas(this, ptId);
-  }
-
-  override detachIoas(): Promise<void> {
-    return this.options.emulated ? iommufdEmulatedDetachIoas(this) : iommufdPhysicalDetachIoas(this);
   }
 
   override request(count: number): void {

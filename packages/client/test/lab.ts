@@ -1,6 +1,6 @@
 // A machine with model devices on it, for tests of the client and of the conformance suite.
 
-import { Vfio } from '@vfio/core';
+import { type IommufdOptions, Vfio } from '@vfio/core';
 import { Host, type HostOptions, VirtualClock } from '@vfio/host';
 import { ProcessTransport, VfioClient } from '../src/index.js';
 import { ModelBus, type ModelBusOptions } from './model-bus.js';
@@ -25,8 +25,6 @@ export interface LabOptions extends ModelBusOptions {
   readonly iommufd?: boolean | IommufdOptions;
   /** CONFIG_IOMMUFD_DRIVER. */
   readonly iovaBitmap?: boolean;
-  /** CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV. */
-  readonly iommufd?: boolean;
 }
 
 /** A machine for a test. */
@@ -48,7 +46,7 @@ export async function createLab(options: LabOptions = {}): Promise<Lab> {
   const { devices = 1, oneGroup = false, host: hostOptions, iovaBitmap = true, iommufd = false, ...model } = options;
   const clock = new VirtualClock();
   const host = new Host({ checked: true, clock, iommu, ...hostOptions });
-  const vfio = new Vfio(host, { iovaBitmap, iommufd, deviceCdev: iommufd });
+  const vfio = new Vfio(host, { iovaBitmap, iommufd, deviceCdev: iommufd !== false });
   const bus = new ModelBus(host, vfio, model);
   bus.define();
   await bus.addBus();

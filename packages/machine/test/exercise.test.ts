@@ -30,6 +30,24 @@ describe('an exercise', () => {
     ]);
   });
 
+  it('goes through the node of the device too, where there is one', async () => {
+    const steps = await said({ file: { vfio: { iommufd: true, deviceCdev: true } } });
+    const door = Object.entries(steps).filter(([name]) => name.startsWith('iommufd '));
+    expect(door).toEqual([
+      ['iommufd open', expect.stringMatching(/^\/dev\/vfio\/devices\/vfio0, device \d+ of an iommufd$/)],
+      ['iommufd info', 'reset, pci, caps; 4 regions, 3 interrupt indices'],
+      ['iommufd regions', '2 with 12388 bytes'],
+      ['iommufd irq 0', '1 of 1 signalled, masked itself'],
+      ['iommufd irq 1', '4 of 4 signalled'],
+      ['iommufd dma', 'mapped and unmapped 4096 bytes at 0x100000'],
+      ['iommufd migration', 'stop-copy, p2p, pre-copy; saved and loaded 520 bytes, RUNNING'],
+      ['iommufd reset', 'done'],
+      ['iommufd own', 'model0 in exercise, ROM of model0'],
+      ['iommufd close', '0 users left'],
+    ]);
+    expect(Object.keys(steps).length).toBe(20);
+  });
+
   it('takes the number of a device for its name', async () => {
     expect((await said({}, 'vfio0')).close).toBe('0 users left');
   });

@@ -218,6 +218,16 @@ describe('the inventory', () => {
   });
 });
 
+describe('the inventory of a machine with device nodes', () => {
+  it('has them', async () => {
+    await using machine = await loadModel({ file: { vfio: { iommufd: true, deviceCdev: true } } });
+    const [device] = await machine.devices();
+    expect(device).toMatchObject({ node: '/dev/vfio/0', cdev: '/dev/vfio/devices/vfio0', users: 0 });
+    await using _open = await machine.client().openCdev('model0');
+    expect((await machine.devices())[0]?.users).toBe(1);
+  });
+});
+
 describe('processes', () => {
   it('are new each time; the client is the same', async () => {
     await using machine = await loadModel();

@@ -202,6 +202,8 @@ describe('vfio', () => {
     await vfio('up', lab, '-d', '-n', 'ci');
     expect(statSync(join(sockets, 'ci.log')).mode & 0o777).toBe(0o600);
     await vfio('down');
-    expect(readFileSync(join(sockets, 'ci.log'), 'utf8')).toMatch(/^lab is up with .*\nlab is down\n$/);
+    // the last line comes after the socket is gone, which is what `down` waits for
+    const log = () => readFileSync(join(sockets, 'ci.log'), 'utf8');
+    await expect.poll(log, { timeout: 20_000 }).toMatch(/^lab is up with .*\nlab is down\n$/);
   });
 });

@@ -99,7 +99,7 @@ describe('the node of a device', () => {
     await on.process.close(fd);
   });
 
-  it('H33 and CORE-090: an open node, bound or not, keeps the device registered', async () => {
+  it('H33 an open node keeps the device registered though it was never bound', async () => {
     const held = await registerAs(on, PhysicalDevice, 'dev0');
     const asked: number[] = [];
     held.device.request = (count) => asked.push(count);

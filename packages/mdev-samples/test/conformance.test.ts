@@ -10,7 +10,12 @@ import { type CardType, UUID } from './lab.js';
 function load(type: CardType): Promise<Machine> {
   const section = { mtty: { devices: [{ uuid: UUID, type }] } };
   return Machine.load(
-    { version: 1, modules: ['vfio_iommu_type1'], 'mdev-samples': section },
+    {
+      version: 1,
+      vfio: { iommufd: true, deviceCdev: true },
+      modules: ['vfio_iommu_type1'],
+      'mdev-samples': section,
+    },
     { drivers: [driverPackage], checked: true, clock: new VirtualClock() },
   );
 }
@@ -48,6 +53,7 @@ for (const [type, regionSizes, exceptions] of [
     irqCounts: { [PciIrqIndex.INTX]: 1, [PciIrqIndex.MSI]: 1 },
     migration: MigrationFlag.STOP_COPY | MigrationFlag.P2P | MigrationFlag.PRE_COPY,
     dmaLogging: true,
+    cdev: true,
     reset: true, // which the flags do not tell
     exceptions: {
       ...exceptions,

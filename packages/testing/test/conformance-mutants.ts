@@ -8,6 +8,7 @@ import {
   Feature,
   FeatureFlag,
   GroupFile,
+  type IommufdContext,
   IrqSetFlag,
   irqSet,
   MigState,
@@ -51,7 +52,7 @@ function accepts(number: number, when: (call: IoctlCall) => boolean): Mutant {
 /** Takes an errno of a request for success. */
 function swallows(
   number: number,
-  code: 'EINVAL' | 'EFAULT' | 'EBADF' | 'EMFILE',
+  code: 'EINVAL' | 'EFAULT' | 'EBADF' | 'EMFILE' | 'ENOENT',
   when = (_: IoctlCall) => true,
 ): Mutant {
   return request(async (call, next) => {
@@ -474,6 +475,45 @@ const lifetime: Record<string, Mutant> = {
   ),
 };
 
+/** A device that loses something each time that it is bound. */
+class LosesBindings extends ModelDevice {
+  override bindIommufd(context: IommufdContext): Promise<number> {
+    this.host.tracker.track('memory', () => 'something lost');
+    return super.bindIommufd(context);
+  }
+}
+
+const cdev: Record<string, Mutant> = {
+  'cdev: nothing works before BIND': request((call, next, file) =>
+    call.request === DEVICE_GET_INFO && !file.user.accessGranted ? 0 : next(),
+  ),
+  'cdev: BIND checks its struct and its iommufd': swallows(Request.DEVICE_BIND_IOMMUFD, 'EBADF'),
+  'cdev: a device is bound once': request(async (call, next, file) => {
+    if (call.request === Request.DEVICE_BIND_IOMMUFD && file.user.accessGranted) return 0;
+    return await next();
+  }),
+  'cdev: node and group exclude each other': {
+    patch: () => {
+      const { open } = Process.prototype;
+      vi.spyOn(Process.prototype, 'open').mockImplementation(async function (this: Process, path, flags) {
+        try {
+          return await open.call(this, path, flags);
+        } catch (error) {
+          if (isSystemError(error, 'EBUSY')) return this.eventfd();
+          throw error;
+        }
+      });
+    },
+  },
+  'cdev: a bound device is attached, moved and detached': swallows(Request.DEVICE_ATTACH_IOMMUFD_PT, 'ENOENT'),
+  'cdev: ATTACH and DETACH check their structs': swallows(Request.DEVICE_DETACH_IOMMUFD_PT, 'EINVAL'),
+  'cdev: opens and closes balance, the iommufd closed first or last': model(LosesBindings),
+  'cdev: the device goes when its last descriptor is closed, bound or not': { hasty: true },
+  'cdev: a failure at any step of BIND and ATTACH leaves nothing behind': forgets(
+    (call) => call.request === Request.DEVICE_ATTACH_IOMMUFD_PT,
+  ),
+};
+
 /** The mutants, by the name of the case that each of them fails. */
 export const mutants: Readonly<Record<string, Mutant>> = {
   ...info,
@@ -488,4 +528,5 @@ export const mutants: Readonly<Record<string, Mutant>> = {
   ...migration,
   ...logging,
   ...lifetime,
+  ...cdev,
 };

@@ -14,7 +14,8 @@ const ROUNDS = 10;
 /** Event loop turns in which an unregister that does not wait would be through. */
 const TURNS = 20;
 
-function expectUsers(subject: Subject, expected: number, when: string): void {
+/** Insists on a number of open files. */
+export function expectUsers(subject: Subject, expected: number, when: string): void {
   const { openCount } = subject;
   keeps(openCount === expected, `${when}, ${expected} files of the device are open`, String(openCount));
 }
@@ -128,20 +129,12 @@ const departures: readonly CaseSpec[] = [
     name: 'lifetime: the device goes when its last user has closed it, and not before',
     async run(subject) {
       const device = await subject.open();
-      let gone = false;
-      const unbound = subject.target.unbind().then(() => {
-        gone = true;
+      await closesBeforeUnbind(subject, async () => {
+        await ends(alive(subject.process, device.fd), 0, 'GET_INFO while the driver waits to leave');
+        const again = () => device.group.getDevice(device.name).then(({ fd }) => fd);
+        await ends(again, 'ENODEV', 'GET_DEVICE_FD while the driver waits to leave');
+        await device.close();
       });
-      // whatever becomes of it is looked at below
-      unbound.catch(() => {});
-      for (let turn = 0; turn < TURNS; turn++) await nextTurn();
-      keeps(!gone, 'the driver can not leave a device that is open', 'it is gone');
-      await ends(alive(subject.process, device.fd), 0, 'GET_INFO while the driver waits to leave');
-      const again = () => device.group.getDevice(device.name).then(({ fd }) => fd);
-      await ends(again, 'ENODEV', 'GET_DEVICE_FD while the driver waits to leave');
-      await device.close();
-      await unbound;
-      keeps(subject.registered === undefined, 'a device that was unbound is not registered', 'it still is');
     },
   },
   {
@@ -186,7 +179,10 @@ const departures: readonly CaseSpec[] = [
 ];
 
 /** Runs something once for each step of it that can fail, on a target of its own. */
-async function failEverywhere(options: DriverConformance, use: (subject: Subject) => Promise<void>): Promise<void> {
+export async function failEverywhere(
+  options: DriverConformance,
+  use: (subject: Subject) => Promise<void>,
+): Promise<void> {
   try {
     const { steps } = await forEachFault<FaultContext & { readonly subject: Subject }>({
       timeoutMs: 60_000,
@@ -202,6 +198,31 @@ async function failEverywhere(options: DriverConformance, use: (subject: Subject
     if (!(error instanceof FaultRunError) && !(error instanceof AggregateError)) throw error;
     throw new ConformanceError(`A step that fails is undone. Found: ${error.message}`, { cause: error });
   }
+}
+
+/**
+ * Takes the device from its driver while it is open.
+ *
+ * @param close - closes it; given a function that tells whether the device is gone
+ */
+export async function closesBeforeUnbind(
+  subject: Subject,
+  close: (gone: () => Promise<boolean>) => Promise<void>,
+): Promise<void> {
+  let over = false;
+  const unbound = subject.target.unbind().then(() => {
+    over = true;
+  });
+  // whatever becomes of it is looked at below
+  unbound.catch(() => {});
+  const gone = async () => {
+    for (let turn = 0; turn < TURNS; turn++) await nextTurn();
+    return over;
+  };
+  keeps(!(await gone()), 'the driver can not leave a device that is open', 'it is gone');
+  await close(gone);
+  await unbound;
+  keeps(subject.registered === undefined, 'a device that was unbound is not registered', 'it still is');
 }
 
 function nextTurn(): Promise<void> {

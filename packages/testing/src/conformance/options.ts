@@ -16,8 +16,10 @@ export interface ConformanceTarget {
   readonly machine: ConformanceMachine;
   /** Name of the device on its bus: `0000:01:00.0`, a UUID. */
   readonly address: string;
-  /** Opens the device through a client. Default: `client.openDevice(address)`. */
+  /** Opens the device through its group. Default: `client.openDevice(address)`. */
   open?(client: VfioClient): Promise<Device>;
+  /** Opens the device through its node, bound and attached. Default: `client.openCdev(address)`. */
+  openCdev?(client: VfioClient): Promise<Device>;
   /** Takes the device from VFIO, as an administrator does; resolves when it is gone. */
   unbind(): Promise<unknown>;
 }
@@ -46,6 +48,8 @@ export interface DriverConformance {
   readonly migration?: boolean | number;
   /** Whether the device can log its writes. Default: it can not. */
   readonly dmaLogging?: boolean;
+  /** Whether the machine has device nodes, and the driver the operations for an iommufd. Default: no. */
+  readonly cdev?: boolean;
   /** Whether VFIO_DEVICE_RESET works. Default: what its flag RESET says. */
   readonly reset?: boolean;
   /**

@@ -41,10 +41,19 @@ export class Subject {
     return this.process.byteOrder;
   }
 
-  /** Opens the device, and asks what it is, as every program does: some drivers know their own numbers from there. */
+  /** Opens the device through its group, and asks what it is, as every program does: some drivers know their own numbers from there. */
   async open(): Promise<Device> {
     const { target, client } = this;
-    const device = await (target.open?.(client) ?? client.openDevice(target.address));
+    return await this.#asked(await (target.open?.(client) ?? client.openDevice(target.address)));
+  }
+
+  /** Opens the device through its node, binds it to an iommufd and attaches it to an address space. */
+  async openCdev(): Promise<Device> {
+    const { target, client } = this;
+    return await this.#asked(await (target.openCdev?.(client) ?? client.openCdev(target.address)));
+  }
+
+  async #asked(device: Device): Promise<Device> {
     try {
       // the first version of the struct: what is wrong with the rest is for a case to say
       const bytes = deviceInfo.encode({ argsz: INFO_MINIMUM }, this.order).subarray(0, INFO_MINIMUM);

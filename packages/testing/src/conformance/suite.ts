@@ -3,6 +3,7 @@
  * its devices and what numbers it has, and gets the suite.
  */
 import { Baseline, describeLeaks } from '../baseline.js';
+import { cdevCases } from './cdev.js';
 import { loggingCases } from './dma-logging.js';
 import { featureCases } from './features.js';
 import { infoCases } from './info.js';
@@ -27,6 +28,7 @@ const all: readonly CaseSpec[] = [
   ...migrationCases,
   ...loggingCases,
   ...lifetimeCases,
+  ...cdevCases,
 ];
 
 /** One promise, ready to be held against a driver. */

@@ -177,7 +177,7 @@ describe('GET_DEVICE_FD', () => {
     expect(await refcnt()).toBe(before);
   });
 
-  it('CORE-038, CORE-041, CORE-042 and CORE-043: operations at the first open and the last close only', async () => {
+  it('CORE-038, CORE-041, CORE-042 and CORE-043 (H01, H03): operations at the first open and the last close only', async () => {
     const counts: number[] = [];
     class Counts extends TestDevice {
       override closeDevice(): void {
@@ -202,7 +202,7 @@ describe('GET_DEVICE_FD', () => {
     await putDevice(device);
   });
 
-  it('CORE-039 a failing open_device undoes container use, module, registration and descriptor', async () => {
+  it('CORE-039 (H26) a failing open_device undoes container use, module, registration and descriptor', async () => {
     const fail: { openDevice?: 'EIO' } = { openDevice: 'EIO' };
     await using one = await register(on, 'dev0', { fail });
     const group = await on.openGroup(one.device);
@@ -282,7 +282,7 @@ describe('GET_DEVICE_FD', () => {
     await putDevice(device);
   });
 
-  it('gives everything back when any step fails', async () => {
+  it('gives everything back when any step fails, also after open_device (H27)', async () => {
     await using one = await register(on, 'dev0');
     const path = await openPath(on, one.device);
     await on.process.close(path.device);
@@ -324,7 +324,7 @@ describe('containers and open devices', () => {
     await on.process.close(path.container);
   });
 
-  it('CORE-048 an open device keeps the group file: reopening the group is EBUSY until it is closed', async () => {
+  it('CORE-048 (H24) an open device keeps the group file: reopening the group is EBUSY until it is closed', async () => {
     await using one = await register(on, 'dev0');
     const path = await openPath(on, one.device);
     await on.process.close(path.group);

@@ -120,7 +120,7 @@ describe('registerGroupDev', () => {
     expect(three.device.group?.minor).toBe(minor);
   });
 
-  it('CORE-022 refuses the same parent twice: WARN, EINVAL, the first stays', async () => {
+  it('CORE-022 (H22) refuses the same parent twice: WARN, EINVAL, the first stays', async () => {
     await using one = await register(on, 'dev0');
     const twin = await allocDevice(on.vfio, TestDevice, one.parent, {});
     await expect(registerGroupDev(twin)).rejects.toEqual(code('EINVAL'));
@@ -273,14 +273,18 @@ describe('unregisterGroupDev', () => {
     await putDevice(one.device);
   });
 
-  it('CORE-079 takes a signal for one warning and goes on waiting', async () => {
+  it('CORE-079 (H34) takes a signal for one warning and goes on waiting', async () => {
     const one = await register(on, 'dev0');
+    const asked: number[] = [];
+    one.device.request = (count) => asked.push(count);
     const path = await openPath(on, one.device);
     const signal = new AbortController();
     const gone = unregisterGroupDev(one.device, { signal: signal.signal, task: on.process });
     signal.abort();
     expect(await pending(gone)).toBe(true);
     await on.clock.advance(60_000);
+    // once more because of the signal, then every ten seconds as before
+    expect(asked).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
     const warnings = on.host.log.entries.filter(({ text }) => text.includes('in use'));
     expect(warnings).toEqual([expect.objectContaining({ level: 'warn', dev: one.parent.name })]);
     expect(warnings[0]?.text).toContain(`task "test" (${on.process.pid})`);
@@ -289,7 +293,7 @@ describe('unregisterGroupDev', () => {
     await putDevice(one.device);
   });
 
-  it('CORE-080 and CORE-081: GET_DEVICE_FD is ENODEV during the wait, which ends after close_device', async () => {
+  it('CORE-080 and CORE-081 (H35): GET_DEVICE_FD is ENODEV during the wait, which ends after close_device', async () => {
     const one = await register(on, 'dev0');
     const path = await openPath(on, one.device);
     const gone = unregisterGroupDev(one.device);
@@ -306,7 +310,7 @@ describe('unregisterGroupDev', () => {
     await putDevice(one.device);
   });
 
-  it('CORE-089 remove of the driver returns when nobody holds the device, and has its data until then', async () => {
+  it('CORE-089 (H11) remove of the driver returns when nobody holds the device, and has its data until then', async () => {
     const data = new DriverData<TestDevice>();
     let removed = false;
     const bus = new Bus({ name: 'lab', match: () => true });
@@ -356,7 +360,7 @@ describe('unregisterGroupDev', () => {
     await putDevice(one.device);
   });
 
-  it('CORE-085 and CORE-086: the last device takes the node; an open group file finds nothing behind it', async () => {
+  it('CORE-085 and CORE-086 (H25): the last device takes the node; an open group file finds nothing behind it', async () => {
     const one = await register(on, 'dev0');
     const container = await on.openContainer();
     const group = await on.openGroup(one.device);

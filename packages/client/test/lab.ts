@@ -1,8 +1,9 @@
 // A machine with model devices on it, for tests of the client and of the conformance suite.
 
-import { type IommufdOptions, Vfio } from '@vfio/core';
-import { Host, type HostOptions, VirtualClock } from '@vfio/host';
-import { ProcessTransport, VfioClient } from '../src/index.js';
+import { type IommufdOptions, isVfioError, Vfio } from '@vfio/core';
+import { type FaultStep, Host, type HostOptions, VirtualClock } from '@vfio/host';
+import { expect } from 'vitest';
+import { type Device, ProcessTransport, VfioClient } from '../src/index.js';
 import { ModelBus, type ModelBusOptions } from './model-bus.js';
 import type { ModelDevice } from './model-device.js';
 
@@ -83,4 +84,39 @@ export async function failureOf(promise: Promise<unknown>): Promise<Failure> {
     return error as Failure;
   }
   throw new Error('it did not fail');
+}
+
+/**
+ * Opens `model0` and closes it again, once for each step of the kernel that can fail and with that step failing. After
+ * the first open, which leaves for good the domain that a group is blocked with, nothing may be left.
+ *
+ * @returns how many steps there are
+ */
+export async function failEveryStep(
+  create: () => Promise<Lab>,
+  open: (client: VfioClient) => Promise<Device>,
+): Promise<number> {
+  let steps: readonly FaultStep[] = [];
+  for (let failAt = -1; failAt < steps.length; failAt++) {
+    await using lab = await create();
+    const { faults, tracker } = lab.host;
+    const process = lab.host.spawn();
+    const client = new VfioClient(new ProcessTransport(process));
+    await (await open(client)).close();
+    const alive = tracker.leaks().length;
+    const recording = faults.record();
+    const arm = failAt < 0 ? undefined : faults.failAt(failAt);
+    const failure: unknown = await open(client).then(
+      (device) => device.close(),
+      (reason: unknown) => reason,
+    );
+    recording.stop();
+    if (failAt < 0) steps = recording.steps;
+    const step = steps[failAt];
+    expect(arm?.step).toBe(step?.name);
+    expect(failure === undefined || isVfioError(failure, step?.code)).toBe(true);
+    expect([process.files.descriptors(), lab.model().openCount], step?.name).toEqual([[], 0]);
+    expect(tracker.leaks().slice(alive), step?.name).toEqual([]);
+  }
+  return steps.length;
 }

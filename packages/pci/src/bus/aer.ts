@@ -1,0 +1,24 @@
+/*
+ * Errors that functions report, and what their drivers are asked to do about them.
+ */
+import type { ErsResult } from './driver.js';
+import type { PciDev } from './pci-dev.js';
+
+/** What the bus keeps of a function's errors. */
+export interface AerState {
+  /** Offset of the capability. */
+  readonly cap: number;
+  correctable: number;
+  nonfatal: number;
+  fatal: number;
+}
+
+/**
+ * Takes a function through the recovery from an error.
+ *
+ * @returns how it ended
+ * @source drivers/pci/pcie/err.c pcie_do_recovery()
+ */
+export async function doRecovery(_pdev: PciDev, _severity: 'non-fatal' | 'fatal'): Promise<ErsResult> {
+  throw new TypeError('to come');
+}

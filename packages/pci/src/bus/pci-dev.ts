@@ -1,0 +1,133 @@
+/*
+ * A PCI function as drivers see it: what enumeration read of it, its resources, and what the services of the bus keep about
+ * it. The services themselves are functions, one file for each concern beside this one, named as in the kernel without `pci_`.
+ */
+import { Device, type DeviceOptions, type Host, type IrqLine } from '@vfio/host';
+import type { AerState } from './aer.js';
+import type { PciFunction } from './function.js';
+import type { MsiState } from './msi.js';
+import type { PciBus, PciSlot } from './pci-bus.js';
+import type { PowerState } from './power.js';
+import { CFG_SPACE_SIZE, HeaderType, ResourceIndex } from './regs.js';
+import type { ResetMethod } from './reset.js';
+import { Resource } from './resource-tree.js';
+import type { SriovState } from './sriov.js';
+import type { SavedState } from './state.js';
+
+/** What enumeration has read before the device exists. */
+export interface PciDevParts {
+  readonly bus: PciBus;
+  readonly devfn: number;
+  readonly hw: PciFunction;
+  readonly device: DeviceOptions;
+}
+
+/**
+ * A function of a device.
+ *
+ * @source include/linux/pci.h struct pci_dev
+ */
+export class PciDev extends Device {
+  readonly pciBus: PciBus;
+  readonly devfn: number;
+  /** The hardware. Services use it; drivers use the services. */
+  readonly hw: PciFunction;
+  /** The bus below it, if it is a bridge. */
+  subordinate: PciBus | undefined;
+  slot: PciSlot | undefined;
+
+  vendor = 0xffff;
+  deviceId = 0xffff;
+  subsystemVendor = 0;
+  subsystemDevice = 0;
+  /** 24 bits: base class, subclass, programming interface. */
+  classCode = 0;
+  revision = 0;
+  /** `HeaderType`, without the multifunction bit. */
+  hdrType: number = HeaderType.NORMAL;
+  multifunction = false;
+  cfgSize = CFG_SPACE_SIZE;
+  /** Interrupt pin, 1 to 4; 0: none. */
+  pin = 0;
+  /** The number that its interrupt has: of the pin's line, or of its vector 0 while MSI is enabled; 0: none. */
+  irq = 0;
+  /** The pin's line; several functions may have the same. */
+  irqLine: IrqLine | undefined;
+
+  /** Offsets of capabilities; 0: it has none. */
+  pmCap = 0;
+  pcieCap = 0;
+  msiCap = 0;
+  msixCap = 0;
+  afCap = 0;
+  /** The flags register of its PCI Express capability. */
+  pcieFlags = 0;
+
+  /** By `ResourceIndex`: BARs, ROM, SR-IOV BARs, windows of a bridge. One that is not there has no flags. */
+  readonly resource: Resource[] = Array.from({ length: ResourceIndex.COUNT }, () => new Resource('', 0, 0));
+
+  /** How often it is enabled. */
+  enableCnt = 0;
+  isBusmaster = false;
+  currentState: PowerState | 'unknown' = 'unknown';
+  /** Its pin's disable bit can not be used to mask. */
+  brokenIntxMasking = false;
+  /** It has no memory bit in its command register (a virtual function). */
+  noCommandMemory = false;
+  /** Its BARs may be neither mapped nor accessed. */
+  nonMappableBars = false;
+  /** Saved by `saveState`, and not yet restored. */
+  stateSaved = false;
+  savedState: SavedState | undefined;
+  /** Reset methods that it has, in the order in which they are tried; administrators may change it. */
+  resetMethods: readonly ResetMethod[] = [];
+  msi: MsiState | undefined;
+  sriov: SriovState | undefined;
+  aer: AerState | undefined;
+  isPhysfn = false;
+  isVirtfn = false;
+  /** Of a virtual function: the physical one. */
+  physfn: PciDev | undefined;
+  /** It was unplugged: configuration reads give all ones. */
+  disconnected = false;
+  /** Configuration accesses of users wait: a reset is under way. */
+  cfgBlocked: Promise<void> | undefined;
+
+  constructor({ bus, devfn, hw, device }: PciDevParts) {
+    super(device);
+    this.pciBus = bus;
+    this.devfn = devfn;
+    this.hw = hw;
+    this.cfgSize = hw.configSize;
+  }
+
+  /** The host that it is on. */
+  get pciHost(): Host {
+    return this.pciBus.domain.host;
+  }
+
+  /** Bus, device and function in 16 bits. */
+  get rid(): number {
+    return (this.pciBus.number << 8) | this.devfn;
+  }
+
+  /** Whether it is a PCI Express function. Source: include/linux/pci.h pci_is_pcie() */
+  get isPcie(): boolean {
+    return this.pcieCap !== 0;
+  }
+
+  /** `ExpType`. */
+  get pcieType(): number {
+    return (this.pcieFlags >> 4) & 0xf;
+  }
+
+  /** Whether it is a bridge with a bus below. Source: include/linux/pci.h pci_is_bridge() */
+  get isBridge(): boolean {
+    return this.hdrType === HeaderType.BRIDGE;
+  }
+}
+
+/** Whether a device is a PCI function. Source: include/linux/pci.h dev_is_pci() */
+export function isPciDev(dev: Device | undefined): dev is PciDev {
+  return dev instanceof PciDev;
+}

@@ -1,8 +1,9 @@
 /*
  * Errors that functions report, and what their drivers are asked to do about them.
  */
-import type { ErsResult } from './driver.js';
+
 import type { PciDev } from './pci-dev.js';
+import type { ErsResult } from './pci-driver.js';
 
 /** What the bus keeps of a function's errors. */
 export interface AerState {

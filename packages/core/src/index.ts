@@ -51,6 +51,7 @@ export { KVM_DEV_TYPE_VFIO } from './kvm-vfio.js';
 export { FeatureCall, type FeatureOps } from './feature.js';
 export { InfoCap, type InfoFields, writeInfo } from './info-cap.js';
 export { setIrqsValidateAndPrepare } from './irqs.js';
+export { REGION_STRIDE, regionIndexAt, regionOffsetAt, regionStart } from './region-layout.js';
 export { copyArgsz, copyStruct, userString } from './user-args.js';
 export { type VirqfdCallbacks, type VirqfdSlot, Virqfds } from './virqfd.js';
 

@@ -2,9 +2,18 @@
  * The regions of the serial card and what an access to each of them reaches: config space, and one port for each I/O
  * BAR. Sizes are for show; an access beyond them finds the same registers or nothing, never an error.
  */
-import { PCI_NUM_REGIONS, PciRegionIndex, type RegionInfo, RegionInfoFlag, VfioError } from '@vfio/core';
+import {
+  PCI_NUM_REGIONS,
+  PciRegionIndex,
+  type RegionInfo,
+  RegionInfoFlag,
+  regionIndexAt,
+  regionOffsetAt,
+  regionStart,
+  VfioError,
+} from '@vfio/core';
 import type { AccessTarget, AccessWidth } from '../common/access.js';
-import { CONFIG_SPACE_SIZE, regionIndexAt, regionOffsetAt, regionStart } from '../common/layout.js';
+import { CONFIG_SPACE_SIZE } from '../common/layout.js';
 import type { MttyConfigSpace } from './config.js';
 import type { SerialPort } from './hw.js';
 

@@ -5,6 +5,7 @@ import type { AttributeGroup } from '../sysfs/attribute.js';
 import type { SysfsDir } from '../sysfs/dir.js';
 import type { DriverCoreHost } from './core-host.js';
 import type { Device } from './device.js';
+import type { DevicePlace } from './device-place.js';
 import type { UeventEnv } from './uevents.js';
 
 /** A device node as a class or a device wants it. */
@@ -37,7 +38,7 @@ export class DeviceClass {
   readonly options: DeviceClassOptions;
   readonly sysfs: SysfsDir;
   /** @internal the class's directories between its devices and their parents, by the parent's directory */
-  readonly glueDirs = new Map<SysfsDir, SysfsDir>();
+  readonly glueDirs = new Map<SysfsDir, DevicePlace>();
   /** @internal */
   readonly members = new Set<Device>();
   readonly #host: DriverCoreHost;

@@ -4,8 +4,6 @@
  */
 import { KernelBug, SystemError } from '../errors.js';
 import type { Module } from '../modules/module.js';
-import { Kref } from '../sync/kref.js';
-import { Mutex } from '../sync/mutex.js';
 import type { SysfsDir } from '../sysfs/dir.js';
 import { Undo } from '../undo.js';
 import { Binder } from './binder.js';
@@ -13,12 +11,13 @@ import type { Bus } from './bus.js';
 import { busRegister, busUnregister } from './bus-core.js';
 import type { DriverCoreHost } from './core-host.js';
 import { Device, deviceRecord } from './device.js';
-import { type DevicePlace, devicePlace } from './device-place.js';
-import { announce, deviceNodeName, deviceUevent, ueventAttribute } from './device-uevent.js';
+import { devicePlace } from './device-place.js';
+import { DeviceRecord } from './device-record.js';
+import { announce, deviceNodeName, deviceUevent } from './device-uevent.js';
 import type { Driver } from './driver.js';
 import { driverRegister, driverUnregister } from './driver-core.js';
 import { driverOverrideGroup } from './driver-override.js';
-import { powerGroup } from './power.js';
+import { addPowerGroup } from './power.js';
 import type { UeventAction } from './uevents.js';
 
 /** What the driver core can be told. */
@@ -33,8 +32,6 @@ export class DeviceCore {
   readonly #binder: Binder;
   readonly #powerManagement: boolean;
   readonly #buses = new Map<string, Bus>();
-  /** Where each added device is, to leave that place in the end. */
-  readonly #places = new WeakMap<Device, DevicePlace>();
 
   constructor(host: DriverCoreHost, options: DeviceCoreOptions = {}) {
     this.#host = host;
@@ -50,18 +47,7 @@ export class DeviceCore {
    */
   init(dev: Device): void {
     if (dev.record) throw new KernelBug('driver', `device ${dev.name} is initialised twice`);
-    const host = this.#host;
-    const what = () => `device ${dev.name || '(no name)'} of ${dev.driverString() || 'nobody'}`;
-    dev.record = {
-      host,
-      kref: new Kref(host, () => dev.options.release?.(dev), what, 'device'),
-      lock: new Mutex(host, 'device', { validate: false }),
-      children: new Set(),
-      sysfs: undefined,
-      node: undefined,
-      bound: false,
-      dead: false,
-    };
+    dev.record = new DeviceRecord(this.#host, dev);
   }
 
   /**
@@ -270,23 +256,23 @@ export class DeviceCore {
       record.sysfs = undefined;
     });
     undo.add(() => announce(dev, 'remove'));
-    dir.addFile(ueventAttribute(dev));
+    dir.addLazyFile('uevent', record);
     this.#addClassLinks(dev, dir, undo);
     dir.addGroups([...(dev.class?.options.devGroups ?? []), ...(dev.options.groups ?? [])]);
     this.#addToBus(dev, dir, undo);
-    if (this.#powerManagement && !dev.options.noPower) dir.addGroup(powerGroup());
+    if (this.#powerManagement && !dev.options.noPower) addPowerGroup(dir);
     this.#addNode(dev, dir, undo);
 
     dev.bus?.notify('add-device', dev);
     announce(dev, 'add');
     undo.keep();
-    this.#places.set(dev, place);
+    record.place = place;
     try {
       if (dev.bus?.record?.autoprobe) await this.#binder.tryAttach(dev);
     } finally {
       // Somebody may have deleted it while its driver was busy.
       if (record.sysfs) {
-        if (parent) deviceRecord(parent).children.add(dev);
+        if (parent) deviceRecord(parent).addChild(dev);
         dev.class?.members.add(dev);
       }
     }
@@ -327,14 +313,14 @@ export class DeviceCore {
     if (!devt || devt.major === 0) return;
     const numbers = `${devt.major}:${devt.minor}`;
     const { devChar } = this.#host.sysfs;
-    dir.addFile({ name: 'dev', mode: 0o444, show: () => `${numbers}\n` });
+    const record = deviceRecord(dev);
+    dir.addLazyFile('dev', record);
     devChar.addLink(numbers, dir);
     undo.add(() => devChar.removeEntry(numbers));
     const { name, mode } = deviceNodeName(dev);
     // Differs: Linux goes on without a node when there is no memory for it.
     const { open } = dev.options;
     const node = this.#host.devtmpfs.add({ path: name, mode: mode ?? 0o600, ...devt, ...(open ? { open } : {}) });
-    const record = deviceRecord(dev);
     record.node = node;
     undo.add(() => {
       node.remove();
@@ -352,7 +338,7 @@ export class DeviceCore {
     }
     bus?.notify('del-device', dev);
     dir.removeEntry('power');
-    if (parent) deviceRecord(parent).children.delete(dev);
+    if (parent) deviceRecord(parent).removeChild(dev);
     if (record.node && dev.devt) {
       record.node.remove();
       record.node = undefined;
@@ -383,9 +369,10 @@ export class DeviceCore {
     announce(dev, 'remove');
     dir.remove();
     await dir.drained();
-    deviceRecord(dev).sysfs = undefined;
-    this.#places.get(dev)?.leave();
-    this.#places.delete(dev);
+    const record = deviceRecord(dev);
+    record.sysfs = undefined;
+    record.place?.leave();
+    record.place = undefined;
     if (bus) dev.put();
     parent?.put();
   }

@@ -25,22 +25,38 @@ export interface DevicePlace {
 export function devicePlace(sysfs: Sysfs, dev: Device): DevicePlace {
   const parentDir = dev.parent && deviceRecord(dev.parent).sysfs;
   if (dev.parent && !parentDir) throw new SystemError('ENOENT', `parent ${dev.parent.name} is not added`);
-  if (!dev.class) return { dir: parentDir ?? sysfs.devices, leave: () => {} };
-  if (parentDir && dev.parent?.class) return { dir: parentDir, leave: () => {} };
+  if (!dev.class) return { dir: parentDir ?? sysfs.devices, leave: stay };
+  if (parentDir && dev.parent?.class) return { dir: parentDir, leave: stay };
   return glueDir(dev.class, parentDir ?? sysfs.devicesVirtual);
 }
 
+/** The directory was there before the device, and is after it. */
+function stay(): void {}
+
 function glueDir(deviceClass: DeviceClass, parent: SysfsDir): DevicePlace {
-  let dir = deviceClass.glueDirs.get(parent);
-  if (!dir) {
-    dir = parent.mkdir(deviceClass.name);
-    deviceClass.glueDirs.set(parent, dir);
+  let place = deviceClass.glueDirs.get(parent);
+  if (!place) {
+    place = new GlueDir(deviceClass, parent);
+    deviceClass.glueDirs.set(parent, place);
   }
-  const glue = dir;
-  const leave = () => {
-    if (!glue.empty || glue.removed) return;
-    deviceClass.glueDirs.delete(parent);
-    glue.remove();
-  };
-  return { dir: glue, leave };
+  return place;
+}
+
+/** The directory of a class below a parent; all of its devices there are in the same place. */
+class GlueDir implements DevicePlace {
+  readonly dir: SysfsDir;
+  readonly #class: DeviceClass;
+  readonly #parent: SysfsDir;
+
+  constructor(deviceClass: DeviceClass, parent: SysfsDir) {
+    this.dir = parent.mkdir(deviceClass.name);
+    this.#class = deviceClass;
+    this.#parent = parent;
+  }
+
+  leave(): void {
+    if (!this.dir.empty || this.dir.removed) return;
+    this.#class.glueDirs.delete(this.#parent);
+    this.dir.remove();
+  }
 }

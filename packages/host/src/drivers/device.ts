@@ -7,13 +7,13 @@ import type { File } from '../fs/file.js';
 import type { DeviceNumber } from '../fs/vfs-node.js';
 import type { IommuGroup } from '../iommu/group.js';
 import type { Process } from '../process/process.js';
-import type { Kref } from '../sync/kref.js';
 import type { Mutex } from '../sync/mutex.js';
 import type { AttributeGroup } from '../sysfs/attribute.js';
 import type { SysfsDir } from '../sysfs/dir.js';
 import type { Bus } from './bus.js';
 import type { DeviceClass, DeviceNodeName } from './class.js';
 import type { DriverCoreHost } from './core-host.js';
+import type { DeviceRecord } from './device-record.js';
 import type { Driver } from './driver.js';
 import type { UeventEnv } from './uevents.js';
 
@@ -40,23 +40,6 @@ export interface DeviceOptions {
   readonly noPower?: boolean;
   /** The caches see what it writes to memory. Default: true. */
   readonly dmaCoherent?: boolean;
-}
-
-/** What the driver core keeps about a device. Source: drivers/base/base.h struct device_private */
-export interface DeviceRecord {
-  readonly host: DriverCoreHost;
-  readonly kref: Kref;
-  readonly lock: Mutex;
-  /** Below it, in the order in which they came. */
-  readonly children: Set<Device>;
-  /** Its directory, from add to del. */
-  sysfs: SysfsDir | undefined;
-  /** Takes back what add did outside of its directory. */
-  node: { remove(): void } | undefined;
-  /** Its probe succeeded. */
-  bound: boolean;
-  /** It is being deleted: no driver may be bound any more. */
-  dead: boolean;
 }
 
 /** A device. `DeviceCore.init` begins its life, with one reference. */

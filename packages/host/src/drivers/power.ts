@@ -4,14 +4,38 @@
  */
 import { SystemError } from '../errors.js';
 import type { AttributeGroup } from '../sysfs/attribute.js';
+import type { SysfsDir } from '../sysfs/dir.js';
+import type { LazyEntry } from '../sysfs/lazy.js';
 import { sysfsStreq } from '../sysfs/parse.js';
+
+/** Names of the files. */
+const files = [
+  'autosuspend_delay_ms',
+  'control',
+  'runtime_active_time',
+  'runtime_status',
+  'runtime_suspended_time',
+] as const;
+
+/** The same for all devices: what is different about one comes with its files. */
+const entry: LazyEntry = { describeEntry: powerGroup };
+
+/**
+ * Gives a device its `power/`, whose files are made when somebody looks at them.
+ *
+ * @throws EEXIST, ENOENT, ENOMEM - as `SysfsDir.mkdir`
+ * @source drivers/base/power/sysfs.c dpm_sysfs_add()
+ */
+export function addPowerGroup(dir: SysfsDir): void {
+  dir.addLazyGroup('power', files, entry);
+}
 
 /**
  * The files of `power/`, with the state of one device behind them.
  *
  * @source drivers/base/power/sysfs.c pm_runtime_attrs
  */
-export function powerGroup(): AttributeGroup {
+function powerGroup(): AttributeGroup {
   let control: 'auto' | 'on' = 'auto';
   const noAutosuspend = () => {
     throw new SystemError('EIO', 'the device does not use autosuspend');

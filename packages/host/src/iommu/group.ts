@@ -6,10 +6,13 @@ import type { Device } from '../drivers/device.js';
 import { SystemError } from '../errors.js';
 import type { Process } from '../process/process.js';
 import { Kref } from '../sync/kref.js';
+import type { Attribute } from '../sysfs/attribute.js';
 import type { SysfsDir } from '../sysfs/dir.js';
+import type { LazyEntry } from '../sysfs/lazy.js';
 import { sysfsStreq } from '../sysfs/parse.js';
 import { type DomainKind, IommuDomain, IommuProt } from './domain.js';
 import type { Iommu } from './iommu.js';
+import { GroupPasids } from './pasids.js';
 import { formatReservedRegions, mergeReservedRegions, type ReservedRegion } from './reserved.js';
 import type { IommuUnit } from './unit.js';
 
@@ -22,7 +25,7 @@ export type GroupType = DomainKind | 'unknown';
  *
  * @source drivers/iommu/iommu.c struct iommu_group
  */
-export class IommuGroup {
+export class IommuGroup implements LazyEntry {
   readonly id: number;
   readonly name: string | undefined;
   readonly #iommu: Iommu;
@@ -34,6 +37,7 @@ export class IommuGroup {
   #defaultDomain: IommuDomain | undefined;
   #blockingDomain: IommuDomain | undefined;
   #domain: IommuDomain | undefined;
+  #pasids: GroupPasids | undefined;
   #owner: object | undefined;
   #ownerCount = 0;
 
@@ -79,9 +83,34 @@ export class IommuGroup {
     return this.#domain;
   }
 
+  /** What tagged requests of the devices go through. */
+  get pasids(): GroupPasids {
+    this.#pasids ??= new GroupPasids(this.#iommu, this);
+    return this.#pasids;
+  }
+
+  /** What requests go through that are tagged with a PASID; undefined for one that is not attached. */
+  pasidDomain(pasid: number): IommuDomain | undefined {
+    return this.#pasids?.domainOf(pasid);
+  }
+
   /** The kind of the default domain. */
   get type(): GroupType {
     return this.#defaultDomain?.kind ?? 'unknown';
+  }
+
+  /** Describes a file of its directory. */
+  describeEntry(name: string): Attribute {
+    switch (name) {
+      case 'reserved_regions':
+        return { name, mode: 0o444, show: () => formatReservedRegions(this.reservedRegions()) };
+      case 'type': {
+        const show = () => `${this.type}\n`;
+        return { name, mode: 0o644, show, store: (text, process) => this.#storeType(text, process) };
+      }
+      default:
+        return { name, mode: 0o444, show: () => `${this.name}\n` };
+    }
   }
 
   /** Takes a reference. */
@@ -134,6 +163,7 @@ export class IommuGroup {
   releaseDmaOwner(): void {
     const { log } = this.#iommu.seams;
     if (log.warnOn(this.#ownerCount === 0 || this.#owner === undefined, `group ${this.id} has no DMA owner`)) return;
+    log.warnOn(this.#hasPasids, `group ${this.id} loses its DMA owner with PASIDs attached`);
     this.#ownerCount = 0;
     this.#owner = undefined;
     this.#switchTo(this.#defaultDomain);
@@ -161,7 +191,8 @@ export class IommuGroup {
    * @source drivers/iommu/iommu.c iommu_device_use_default_domain()
    */
   useDefaultDomain(): void {
-    if (this.#ownerCount > 0 && (this.#owner !== undefined || this.#domain !== this.#defaultDomain)) {
+    const used = this.#owner !== undefined || this.#domain !== this.#defaultDomain || this.#hasPasids;
+    if (this.#ownerCount > 0 && used) {
       throw this.#error('EBUSY', this.#useReason(), 'iommu_device_use_default_domain');
     }
     this.#ownerCount++;
@@ -191,6 +222,18 @@ export class IommuGroup {
     }
     this.#assertCompatible(domain);
     for (const device of this.#devices.keys()) this.#iommu.seams.faults.check(`iommu_attach_group:${device.name}`);
+    this.#switchTo(domain);
+  }
+
+  /**
+   * Moves all devices to `domain` at once: no request meets neither domain. They stay where they are when this fails.
+   *
+   * @throws EINVAL - a device's unit cannot work in the domain
+   * @source drivers/iommu/iommu.c iommu_replace_group_handle()
+   */
+  replace(domain: IommuDomain): void {
+    this.#assertCompatible(domain);
+    for (const device of this.#devices.keys()) this.#iommu.seams.faults.check(`iommu_replace_group:${device.name}`);
     this.#switchTo(domain);
   }
 
@@ -287,7 +330,7 @@ export class IommuGroup {
   #takeOwnership(owner: object, syscall: string): void {
     const [first] = this.#devices.keys();
     if (first === undefined) throw this.#error('ENODEV', 'the group is empty', syscall);
-    if (this.#domain !== undefined && this.#domain !== this.#defaultDomain) {
+    if ((this.#domain !== undefined && this.#domain !== this.#defaultDomain) || this.#hasPasids) {
       throw this.#error('EBUSY', 'a foreign domain is attached', syscall);
     }
     const unit = this.#iommu.unitOf(first);
@@ -296,6 +339,10 @@ export class IommuGroup {
     this.#switchTo(this.#blockingDomain);
     this.#owner = owner;
     this.#ownerCount = 1;
+  }
+
+  get #hasPasids(): boolean {
+    return (this.#pasids?.size ?? 0) > 0;
   }
 
   #switchTo(domain: IommuDomain | undefined): void {
@@ -327,19 +374,9 @@ export class IommuGroup {
   }
 
   #addFiles(): void {
-    const { name } = this;
-    this.#dir.addFile({
-      name: 'reserved_regions',
-      mode: 0o444,
-      show: () => formatReservedRegions(this.reservedRegions()),
-    });
-    this.#dir.addFile({
-      name: 'type',
-      mode: 0o644,
-      show: () => `${this.type}\n`,
-      store: (text, process) => this.#storeType(text, process),
-    });
-    if (name !== undefined) this.#dir.addFile({ name: 'name', mode: 0o444, show: () => `${name}\n` });
+    this.#dir.addLazyFile('reserved_regions', this);
+    this.#dir.addLazyFile('type', this);
+    if (this.name !== undefined) this.#dir.addLazyFile('name', this);
   }
 
   /** Changes the kind of the default domain. Source: drivers/iommu/iommu.c iommu_group_store_type() */

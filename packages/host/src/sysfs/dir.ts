@@ -7,10 +7,17 @@ import type { VfsNode } from '../fs/vfs-node.js';
 import type { Seams } from '../seams.js';
 import type { Attribute, AttributeGroup, BinAttribute } from './attribute.js';
 import { SysfsFile } from './file.js';
+import { isFile, isLazyEntry, type LazyEntry } from './lazy.js';
 import { SysfsLink } from './link.js';
 
 /** What is in a directory. */
 export type SysfsNode = SysfsDir | SysfsFile | SysfsLink;
+
+/**
+ * How a directory keeps an entry: the node, or what it will be made of when somebody asks for it. An attribute becomes
+ * a file, a directory that belongs elsewhere the target of a link.
+ */
+type Entry = SysfsNode | Attribute | BinAttribute | LazyEntry;
 
 /** A directory. */
 export class SysfsDir implements VfsNode {
@@ -21,9 +28,10 @@ export class SysfsDir implements VfsNode {
   uid = 0;
   gid = 0;
   readonly #seams: Seams;
-  readonly #entries = new Map<string, SysfsNode>();
+  /** Made with the first entry, as many directories stay empty. */
+  #entries: Map<string, Entry> | undefined;
   /** Files that were removed while somebody was busy in them, by the entry of this directory that they were or were below. */
-  readonly #leaving = new Map<string, SysfsFile[]>();
+  #leaving: Map<string, SysfsFile[]> | undefined;
   #removed = false;
 
   /** Only for the root; use `mkdir`. */
@@ -40,7 +48,7 @@ export class SysfsDir implements VfsNode {
 
   /** Whether nothing is in it. */
   get empty(): boolean {
-    return this.#entries.size === 0;
+    return this.#entries === undefined || this.#entries.size === 0;
   }
 
   /** Where it is, or was: `/sys/devices/virtual/mtty`. */
@@ -83,6 +91,28 @@ export class SysfsDir implements VfsNode {
   }
 
   /**
+   * As `addFile`, with a description that is asked for when somebody looks at the file.
+   *
+   * @throws EEXIST, ENOENT, ENOMEM - as `mkdir`
+   */
+  addLazyFile(name: string, entry: LazyEntry): void {
+    this.#seams.faults.check(`sysfs_create_file:${name}`);
+    this.#link(name, entry);
+  }
+
+  /**
+   * As `addGroup` for a group with a name, with a description that is asked for when somebody looks at the directory.
+   *
+   * @param files - names of the files that will be in it, all of them visible
+   * @throws EEXIST, ENOENT, ENOMEM - as `mkdir`
+   */
+  addLazyGroup(name: string, files: readonly string[], entry: LazyEntry): void {
+    this.#seams.faults.check(`sysfs_create_dir:${name}`);
+    for (const file of files) this.#seams.faults.check(`sysfs_create_file:${file}`);
+    this.#link(name, entry);
+  }
+
+  /**
    * Makes a link to a directory, relative.
    *
    * @throws ENOENT - the target was removed, or this directory was
@@ -90,10 +120,12 @@ export class SysfsDir implements VfsNode {
    * @source fs/sysfs/symlink.c sysfs_create_link()
    */
   addLink(name: string, target: SysfsDir | (() => SysfsDir)): void {
-    const to = target instanceof SysfsDir ? () => target : target;
-    if (to().removed) throw new SystemError('ENOENT', `no directory ${to().path()}`, { subject: this.path() });
+    const now = target instanceof SysfsDir ? target : target();
+    if (now.removed) throw new SystemError('ENOENT', `no directory ${now.path()}`, { subject: this.path() });
     this.#seams.faults.check(`sysfs_create_link:${name}`);
-    this.#link(name, new SysfsLink(this, name, to));
+    // What is below this directory could be taken for itself.
+    const plain = target instanceof SysfsDir && target.parent !== this;
+    this.#link(name, plain ? target : new SysfsLink(this, name, typeof target === 'function' ? target : () => target));
   }
 
   /**
@@ -108,7 +140,7 @@ export class SysfsDir implements VfsNode {
     const added: string[] = [];
     try {
       for (const [attribute, mode] of visible) {
-        dir.addFile(attribute, mode);
+        dir.#addAttribute(attribute, mode);
         added.push(attribute.name);
       }
     } catch (error) {
@@ -142,8 +174,10 @@ export class SysfsDir implements VfsNode {
    * Who is busy in it stays so: see `drained`.
    */
   removeEntry(name: string): void {
-    const entry = this.#entries.get(name);
-    if (entry) this.#unlink(entry);
+    const entry = this.#entries?.get(name);
+    if (entry === undefined) return;
+    if (this.#isNode(entry)) this.#unlink(entry);
+    else this.#forget(name);
   }
 
   /**
@@ -153,7 +187,7 @@ export class SysfsDir implements VfsNode {
    */
   removeGroup(group: AttributeGroup): void {
     if (group.name !== undefined) {
-      const missing = !this.#entries.has(group.name);
+      const missing = this.#entries?.has(group.name) !== true;
       const text = `sysfs group '${group.name}' not found for kobject '${this.name}'`;
       if (!this.#seams.log.warnOn(missing && !this.#removed, text)) this.removeEntry(group.name);
       return;
@@ -186,8 +220,10 @@ export class SysfsDir implements VfsNode {
    * Whoever removes something and then destroys what show and store look at waits here in between.
    */
   async drained(): Promise<void> {
-    for (const files of [...this.#leaving.values()]) for (const file of files) await file.drained();
-    for (const [name, files] of this.#leaving) if (!files.some(isBusy)) this.#leaving.delete(name);
+    const leaving = this.#leaving;
+    if (leaving === undefined) return;
+    for (const files of [...leaving.values()]) for (const file of files) await file.drained();
+    for (const [name, files] of leaving) if (!files.some(isBusy)) leaving.delete(name);
   }
 
   /**
@@ -196,15 +232,16 @@ export class SysfsDir implements VfsNode {
    * @param path - a name, or names with slashes between; links are not followed
    */
   lookup(path: string): SysfsNode | undefined {
+    if (!path.includes('/')) return this.#node(path);
     const [name = '', ...rest] = path.split('/').filter((part) => part !== '');
-    const entry = this.#entries.get(name);
+    const entry = this.#node(name);
     if (rest.length === 0) return entry;
     return entry instanceof SysfsDir ? entry.lookup(rest.join('/')) : undefined;
   }
 
   /** The names in it, in the order in which they came. */
   list(): string[] {
-    return [...this.#entries.keys()];
+    return [...(this.#entries?.keys() ?? [])];
   }
 
   /** For chmod. */
@@ -218,35 +255,83 @@ export class SysfsDir implements VfsNode {
     this.gid = gid;
   }
 
-  #link(name: string, node: SysfsNode): void {
+  #addAttribute(attribute: Attribute | BinAttribute, mode: number): void {
+    // The mode of its own is all that a file needs beside the attribute.
+    if (mode !== attribute.mode) this.addFile(attribute, mode);
+    else {
+      this.#seams.faults.check(`sysfs_create_file:${attribute.name}`);
+      this.#link(attribute.name, attribute);
+    }
+  }
+
+  #link(name: string, entry: Entry): void {
     if (name === '' || name.includes('/')) throw new RangeError(`not a name in sysfs: '${name}'`);
     if (this.#removed) throw new SystemError('ENOENT', 'the directory is gone', { subject: this.path() });
-    if (this.#entries.has(name) || this.#leaving.get(name)?.some(isBusy)) {
+    if (this.#entries?.has(name) || this.#leaving?.get(name)?.some(isBusy)) {
       this.#seams.log.warn(`sysfs: cannot create duplicate filename '${this.devpath()}/${name}'`);
       throw new SystemError('EEXIST', 'the name is taken', { subject: `${this.path()}/${name}` });
     }
-    this.#entries.set(name, node);
+    this.#entries ??= new Map();
+    this.#entries.set(name, entry);
+  }
+
+  /** Whether an entry is what was asked for, and not only what it is made of. */
+  #isNode(entry: Entry): entry is SysfsNode {
+    if (entry instanceof SysfsDir) return entry.parent === this;
+    return entry instanceof SysfsFile || entry instanceof SysfsLink;
+  }
+
+  /** The node of an entry, which is made now if nobody asked for it before. */
+  #node(name: string): SysfsNode | undefined {
+    const entry = this.#entries?.get(name);
+    if (entry === undefined || this.#isNode(entry)) return entry;
+    const node = this.#make(name, entry);
+    this.#entries?.set(name, node);
+    return node;
+  }
+
+  #make(name: string, entry: Exclude<Entry, SysfsFile | SysfsLink>): SysfsNode {
+    if (entry instanceof SysfsDir) return new SysfsLink(this, name, () => entry);
+    const described = isLazyEntry(entry) ? entry.describeEntry(name) : entry;
+    if (isFile(described)) {
+      const file = new SysfsFile(this.#seams, this, described, described.mode);
+      if (this.#removed) file.deactivate();
+      return file;
+    }
+    const dir = new SysfsDir(this.#seams, this, name);
+    for (const attribute of attributesOf(described)) dir.#link(attribute.name, attribute);
+    dir.#removed = this.#removed;
+    return dir;
+  }
+
+  #forget(name: string): void {
+    this.#entries?.delete(name);
+    this.#leaving?.delete(name);
   }
 
   #unlink(node: SysfsNode): void {
-    if (this.#entries.get(node.name) !== node) return;
-    this.#entries.delete(node.name);
-    this.#leaving.delete(node.name);
+    if (this.#entries?.get(node.name) !== node) return;
+    this.#forget(node.name);
     const files = node instanceof SysfsDir ? node.#deactivate() : node instanceof SysfsFile ? [node] : [];
     for (const file of files) file.deactivate();
     const busy = files.filter(isBusy);
     if (busy.length === 0) return;
+    this.#leaving ??= new Map();
     this.#leaving.set(node.name, busy);
-    if (node instanceof SysfsDir) node.#leaving.set('', busy);
+    if (!(node instanceof SysfsDir)) return;
+    node.#leaving ??= new Map();
+    node.#leaving.set('', busy);
   }
 
   /** Takes no more entries, here and below; answers with the files. */
   #deactivate(): SysfsFile[] {
     this.#removed = true;
-    return [...this.#entries.values()].flatMap((entry) => {
-      if (entry instanceof SysfsDir) return entry.#deactivate();
-      return entry instanceof SysfsFile ? [entry] : [];
-    });
+    const files: SysfsFile[] = [];
+    for (const entry of this.#entries?.values() ?? []) {
+      if (entry instanceof SysfsFile) files.push(entry);
+      else if (entry instanceof SysfsDir && entry.parent === this) files.push(...entry.#deactivate());
+    }
+    return files;
   }
 }
 

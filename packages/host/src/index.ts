@@ -59,6 +59,14 @@ export {
   type Registration,
 } from './fs/chrdevs.js';
 export { DevNode, type DevNodeOptions, Devtmpfs } from './fs/devtmpfs.js';
+export {
+  DmaBufAttachment,
+  DmaBufFile,
+  type DmaBufImporter,
+  type DmaBufOps,
+  type DmaBufOptions,
+  type DmaBufSegment,
+} from './fs/dma-buf.js';
 export { EventFd, EventFdFile, type EventFdOptions, type EventSource, eventfdFromFd } from './fs/eventfd.js';
 export { File, type FileOptions, IoctlCall, type MmapRequest, PathFile, type SeekKind } from './fs/file.js';
 export { type DescriptorOptions, FileTable } from './fs/file-table.js';
@@ -135,6 +143,7 @@ export {
 } from './iommu/domain.js';
 export { type GroupType, IommuGroup } from './iommu/group.js';
 export { Iommu, type IommuCapability, type IommuEnvironment, type ProbeOptions } from './iommu/iommu.js';
+export { GroupPasids, NO_PASID, PASID_LIMIT, type PasidSupport } from './iommu/pasids.js';
 export {
   formatReservedRegions,
   mergeReservedRegions,

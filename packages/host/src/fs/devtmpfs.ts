@@ -34,15 +34,15 @@ export class DevNode extends TmpfsNode {
   /** Absolute: `/dev/vfio/2`. */
   readonly path: string;
   readonly #open: OpenDevice;
-  readonly #unlink: () => void;
+  readonly #directory: TmpfsDirectory;
   #removed = false;
 
-  constructor(options: DevNodeOptions, open: OpenDevice, unlink: () => void) {
+  constructor(options: DevNodeOptions, open: OpenDevice, directory: TmpfsDirectory) {
     super(options.mode ?? 0o600, options.uid, options.gid);
     this.rdev = { major: options.major, minor: options.minor };
     this.path = `${ROOT}/${options.path}`;
     this.#open = open;
-    this.#unlink = unlink;
+    this.#directory = directory;
   }
 
   get deleted(): boolean {
@@ -59,12 +59,28 @@ export class DevNode extends TmpfsNode {
   remove(): void {
     if (this.#removed) return;
     this.#removed = true;
-    this.#unlink();
+    this.#directory.remove(this.path.slice(this.path.lastIndexOf('/') + 1));
+    removeIfEmpty(this.#directory);
   }
 }
 
 /** A directory that the kernel made, and takes away when nothing is left in it. */
-class DevDirectory extends TmpfsDirectory {}
+class DevDirectory extends TmpfsDirectory {
+  readonly parent: TmpfsDirectory;
+  readonly name: string;
+
+  constructor(parent: TmpfsDirectory, name: string) {
+    super(parent.pathOf(name));
+    this.parent = parent;
+    this.name = name;
+  }
+}
+
+function removeIfEmpty(directory: TmpfsDirectory): void {
+  if (!(directory instanceof DevDirectory) || !directory.empty) return;
+  directory.parent.remove(directory.name);
+  removeIfEmpty(directory.parent);
+}
 
 /** The file system at /dev. */
 export class Devtmpfs {
@@ -89,41 +105,27 @@ export class Devtmpfs {
     this.#seams.faults.check(`devtmpfs_create_node:${options.path}`);
     const names = options.path.split('/');
     const name = names.pop() ?? '';
-    const directories = this.#makeDirectories(names);
-    const directory = directories.at(-1) ?? this.root;
+    const directory = this.#makeDirectories(names);
     const rdev = { major: options.major, minor: options.minor };
     const open = options.open ?? ((process, flags) => this.#chrdevs.open(process, rdev, flags));
     try {
-      return directory.add(
-        name,
-        new DevNode(options, open, () => {
-          directory.remove(name);
-          this.#removeEmpty(names, directories);
-        }),
-      );
+      return directory.add(name, new DevNode(options, open, directory));
     } catch (error) {
-      this.#removeEmpty(names, directories);
+      removeIfEmpty(directory);
       throw error;
     }
   }
 
-  #makeDirectories(names: readonly string[]): TmpfsDirectory[] {
-    const made: TmpfsDirectory[] = [];
+  #makeDirectories(names: readonly string[]): TmpfsDirectory {
+    let directory = this.root;
     for (const name of names) {
-      const above = made.at(-1) ?? this.root;
-      const found: VfsNode = above.lookup(name) ?? above.add(name, new DevDirectory(above.pathOf(name)));
-      if (!(found instanceof TmpfsDirectory)) throw new SystemError('ENOTDIR', `${above.pathOf(name)} is no directory`);
-      made.push(found);
+      const found: VfsNode = directory.lookup(name) ?? directory.add(name, new DevDirectory(directory, name));
+      if (!(found instanceof TmpfsDirectory)) {
+        throw new SystemError('ENOTDIR', `${directory.pathOf(name)} is no directory`);
+      }
+      directory = found;
     }
-    return made;
-  }
-
-  #removeEmpty(names: readonly string[], directories: readonly TmpfsDirectory[]): void {
-    for (let depth = names.length - 1; depth >= 0; depth--) {
-      const directory = directories[depth];
-      if (!(directory instanceof DevDirectory) || directory.list().length > 0) return;
-      (directories[depth - 1] ?? this.root).remove(names[depth] ?? '');
-    }
+    return directory;
   }
 }
 

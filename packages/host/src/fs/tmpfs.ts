@@ -66,6 +66,11 @@ export class TmpfsDirectory extends TmpfsNode {
     return [...this.#entries.keys()];
   }
 
+  /** Whether nothing is in it. */
+  get empty(): boolean {
+    return this.#entries.size === 0;
+  }
+
   /** Path of an entry. */
   pathOf(name: string): string {
     return this.#path === '/' ? `/${name}` : `${this.#path}/${name}`;

@@ -4,7 +4,8 @@
  */
 import { SystemError } from '../errors.js';
 import { type IommuDomain, IommuProt, type Translation } from './domain.js';
-import { FAULT_REASONS, type FaultReason, type IommuUnit } from './unit.js';
+import { NO_PASID, PASID_LIMIT } from './pasids.js';
+import { FAULT_REASONS, type FaultReason, type IommuUnit, PASID_FAULT_REASONS } from './unit.js';
 
 /** What lies behind the IOMMU: `PhysicalMemory`, or something that has to be asked and may take its time. */
 export interface DmaMemory {
@@ -28,6 +29,10 @@ export interface MsiDoorbell {
 export interface DmaRoute {
   unit(): IommuUnit | undefined;
   domain(): IommuDomain | undefined;
+  /** How many PASIDs the device has; none when absent. */
+  pasids?(): number;
+  /** What requests with a PASID go through. */
+  pasidDomain?(pasid: number): IommuDomain | undefined;
 }
 
 /** An access that the IOMMU refused, or that met no domain. */
@@ -58,13 +63,32 @@ export class DmaEngine {
   readonly #memory: DmaMemory;
   readonly #doorbell: MsiDoorbell | undefined;
   readonly #route: DmaRoute;
+  readonly #pasid: number | undefined;
 
   /** Use `Iommu.dma`. */
-  constructor(device: string, memory: DmaMemory, doorbell: MsiDoorbell | undefined, route: DmaRoute) {
+  constructor(
+    device: string,
+    memory: DmaMemory,
+    doorbell: MsiDoorbell | undefined,
+    route: DmaRoute,
+    pasid?: number,
+  ) {
     this.#device = device;
+    this.#pasid = pasid;
     this.#memory = memory;
     this.#doorbell = doorbell;
     this.#route = route;
+  }
+
+  /**
+   * The same bus master with a PASID on every request: it reaches what that PASID is attached to and nothing else, and
+   * raises no interrupts. PASID 0 shares what requests without a tag go through.
+   *
+   * @throws RangeError - a tag has 20 bits
+   */
+  tagged(pasid: number): DmaEngine {
+    if (!Number.isInteger(pasid) || pasid < 0 || pasid >= PASID_LIMIT) throw new RangeError(`PASID ${pasid}`);
+    return new DmaEngine(this.#device, this.#memory, undefined, this.#route, pasid);
   }
 
   /**
@@ -110,7 +134,7 @@ export class DmaEngine {
       done += part.length;
     }
     const bytes = start === undefined ? undefined : this.#memory.view(start, length);
-    if (bytes !== undefined && write) this.#route.domain()?.markDirty(iova, length);
+    if (bytes !== undefined && write) this.#domain()?.markDirty(iova, length);
     return bytes;
   }
 
@@ -119,7 +143,7 @@ export class DmaEngine {
       const at = done === 0 ? iova : iova + BigInt(done);
       const part = this.#translate(at, bytes.length - done, write);
       const piece = part.length === bytes.length ? bytes : bytes.subarray(done, done + part.length);
-      if (write) this.#route.domain()?.markDirty(at, part.length);
+      if (write) this.#domain()?.markDirty(at, part.length);
       const pending = write ? this.#memory.write(part.phys, piece) : this.#memory.read(part.phys, piece);
       done += part.length;
       if (pending !== undefined) {
@@ -132,6 +156,7 @@ export class DmaEngine {
 
   #translate(iova: bigint, length: number, write: boolean): Translation {
     const unit = this.#route.unit();
+    if (this.#pasid !== undefined) return this.#translateTagged(unit, this.#pasid, iova, length, write);
     if (unit === undefined) return this.#untranslated(iova, length, write);
     const domain = this.#route.domain();
     if (domain === undefined || domain.kind === 'blocked') throw this.#fault(unit, iova, write, FAULT_REASONS.blocked);
@@ -144,6 +169,36 @@ export class DmaEngine {
     return found;
   }
 
+  /** A tag is for an IOMMU to understand: without one, nobody takes the request. */
+  #translateTagged(
+    unit: IommuUnit | undefined,
+    pasid: number,
+    iova: bigint,
+    length: number,
+    write: boolean,
+  ): Translation {
+    if (unit === undefined) throw new DmaFault(this.#device, iova, write, `nobody knows PASID ${pasid}`);
+    const max = this.#route.pasids?.() ?? 0;
+    if (max === 0) throw this.#fault(unit, iova, write, PASID_FAULT_REASONS.disabled);
+    if (pasid >= max) throw this.#fault(unit, iova, write, PASID_FAULT_REASONS.tooLarge);
+    const domain = this.#domain();
+    if (domain === undefined || domain.kind === 'blocked') {
+      throw this.#fault(unit, iova, write, PASID_FAULT_REASONS.blocked);
+    }
+    if (iova > domain.aperture.end) throw this.#fault(unit, iova, write, PASID_FAULT_REASONS.beyond);
+    const found = domain.translate(iova, length);
+    if (found === undefined) throw this.#fault(unit, iova, write, PASID_FAULT_REASONS.absent);
+    if ((found.prot & (write ? IommuProt.WRITE : IommuProt.READ)) === 0) {
+      throw this.#fault(unit, iova, write, write ? PASID_FAULT_REASONS.write : PASID_FAULT_REASONS.read);
+    }
+    return found;
+  }
+
+  #domain(): IommuDomain | undefined {
+    const pasid = this.#pasid ?? NO_PASID;
+    return pasid === NO_PASID ? this.#route.domain() : this.#route.pasidDomain?.(pasid);
+  }
+
   /** Without an IOMMU an I/O address is a physical one. */
   #untranslated(iova: bigint, length: number, write: boolean): Translation {
     if (iova < 0n || iova >= ADDRESS_LIMIT || iova + BigInt(length) > PHYS_LIMIT) {
@@ -153,7 +208,7 @@ export class DmaEngine {
   }
 
   #fault(unit: IommuUnit, iova: bigint, write: boolean, reason: FaultReason): DmaFault {
-    unit.reportFault(this.#device, iova, write, reason);
+    unit.reportFault(this.#device, iova, write, reason, this.#pasid);
     return new DmaFault(this.#device, iova, write, reason.text);
   }
 }

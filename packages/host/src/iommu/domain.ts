@@ -74,8 +74,10 @@ export class IommuDomain {
   readonly #endPage: number;
   readonly #table: ExtentTable;
   /** Entries that a device wrote to, by first page: length in pages. */
-  readonly #dirty = new BTree<number, number>();
+  #dirty: BTree<number, number> | undefined;
   readonly #groups = new Set<IommuGroup>();
+  /** How many PASIDs of each group are attached. */
+  #pasids: Map<IommuGroup, number> | undefined;
   #tracking = false;
   #coherencyEnforced = false;
   #freed = false;
@@ -92,11 +94,12 @@ export class IommuDomain {
     this.pageSizes = unit.pageSizes;
     this.canTrackDirty = options.dirtyTracking === true;
     this.#seams = seams;
-    this.#granuleBig = unit.pageSizes & -unit.pageSizes;
-    this.#granule = Number(this.#granuleBig);
-    this.#firstPage = Number((unit.aperture.start + this.#granuleBig - 1n) / this.#granuleBig);
-    this.#endPage = Number((unit.aperture.end + 1n) / this.#granuleBig);
-    this.#table = new ExtentTable(pagesPerEntry(unit.pageSizes, this.#granuleBig));
+    const { granule, firstPage, endPage, entrySizes } = unit.geometry;
+    this.#granuleBig = granule;
+    this.#granule = Number(granule);
+    this.#firstPage = firstPage;
+    this.#endPage = endPage;
+    this.#table = new ExtentTable(entrySizes);
     this.#tracked = seams.tracker.track('domain', () => `${options.kind} domain of ${unit.name}`);
   }
 
@@ -193,7 +196,7 @@ export class IommuDomain {
     if (iova < 0n || size <= 0n || iova + size > ADDRESS_SPACE_END) return 0n;
     const page = this.#page(iova);
     const pages = this.#table.remove(page, this.#page(size));
-    if (pages > 0) for (const entry of this.#dirtyEntries(page, pages)) this.#dirty.delete(entry.page);
+    if (pages > 0) for (const entry of this.#dirtyEntries(page, pages)) this.#dirty?.delete(entry.page);
     return BigInt(pages) * this.#granuleBig;
   }
 
@@ -259,7 +262,7 @@ export class IommuDomain {
     const from = this.#page(iova);
     const entries = this.#dirtyEntries(from, this.#page(end - 1n) - from + 1);
     for (const entry of entries) {
-      if (!keep) this.#dirty.delete(entry.page);
+      if (!keep) this.#dirty?.delete(entry.page);
       const entryStart = BigInt(entry.page) * this.#granuleBig;
       const entryEnd = entryStart + BigInt(entry.pages) * this.#granuleBig;
       const start = entryStart < iova ? iova : entryStart;
@@ -284,6 +287,7 @@ export class IommuDomain {
         continue;
       }
       const entry = this.#table.entryAt(extent, page);
+      this.#dirty ??= new BTree();
       this.#dirty.set(entry.page, entry.pages, false);
       page = entry.page + entry.pages;
     }
@@ -300,26 +304,42 @@ export class IommuDomain {
     this.#groups.delete(group);
   }
 
+  /** Called by a group that attaches a PASID. */
+  addPasid(group: IommuGroup): void {
+    this.#assertAlive();
+    this.#pasids ??= new Map();
+    this.#pasids.set(group, (this.#pasids.get(group) ?? 0) + 1);
+  }
+
+  /** Called by a group that detaches a PASID. */
+  removePasid(group: IommuGroup): void {
+    const left = (this.#pasids?.get(group) ?? 0) - 1;
+    if (left > 0) this.#pasids?.set(group, left);
+    else this.#pasids?.delete(group);
+  }
+
   /**
    * Ends the domain; mappings that are left vanish with it.
    *
-   * @throws KernelBug - a group is attached, or the domain was freed before
+   * @throws KernelBug - a group or a PASID of one is attached, or the domain was freed before
    */
   free(): void {
     if (this.#freed) throw new KernelBug('double-free', `IOMMU domain of ${this.unit.name} freed twice`);
-    if (this.#groups.size > 0) {
-      const ids = [...this.#groups].map((group) => group.id).join(', ');
+    const users = new Set([...this.#groups, ...(this.#pasids?.keys() ?? [])]);
+    if (users.size > 0) {
+      const ids = [...users].map((group) => group.id).join(', ');
       throw new KernelBug('use-after-free', `IOMMU domain freed while group ${ids} uses it`);
     }
     this.#freed = true;
     this.#table.clear();
-    this.#dirty.clear();
+    this.#dirty?.clear();
     this.#tracked.release();
   }
 
   /** Dirty entries that share a page with the run, which has at least one. */
   #dirtyEntries(page: number, pages: number): PageRun[] {
     const found: PageRun[] = [];
+    if (this.#dirty === undefined) return found;
     const start = this.#dirty.getPairOrNextLower(page)?.[0] ?? page;
     for (const [at, length] of this.#dirty.entries(start)) {
       if (at >= page + pages) break;
@@ -352,14 +372,6 @@ export class IommuDomain {
   #error(code: 'EINVAL' | 'ERANGE' | 'EEXIST' | 'EOPNOTSUPP', reason: string, iova?: bigint): SystemError {
     return new SystemError(code, reason, iova === undefined ? {} : { subject: `iova ${hex(iova)}` });
   }
-}
-
-function pagesPerEntry(pageSizes: bigint, granule: bigint): number[] {
-  const sizes: number[] = [];
-  for (let size = granule; size <= pageSizes; size <<= 1n) {
-    if ((pageSizes & size) !== 0n) sizes.push(Number(size / granule));
-  }
-  return sizes;
 }
 
 function hex(value: bigint | number): string {

@@ -28,24 +28,25 @@ export interface PageRun {
  * Extents by IOVA page, without overlaps. Finding, adding and removing take O(log n).
  */
 export class ExtentTable {
-  readonly #tree = new BTree<number, Extent>(undefined, byNumber);
+  /** Made with the first extent: most tables stay empty, as those of devices that nobody has opened. */
+  #tree: BTree<number, Extent> | undefined;
   readonly #entrySizes: readonly number[];
   /** What the last lookup found: devices work through one buffer at a time. */
   #recent: Extent | undefined;
 
-  /** @param entrySizes - pages per hardware entry, powers of two; 1 is always among them */
+  /** @param entrySizes - pages per hardware entry, largest first: powers of two, with 1 among them */
   constructor(entrySizes: readonly number[]) {
-    this.#entrySizes = [...new Set([1, ...entrySizes])].sort((a, b) => b - a);
+    this.#entrySizes = entrySizes;
   }
 
   /** How many extents there are. */
   get size(): number {
-    return this.#tree.size;
+    return this.#tree?.size ?? 0;
   }
 
   /** Lists the extents by ascending IOVA; the table must not change meanwhile. */
   *[Symbol.iterator](): IterableIterator<Extent> {
-    yield* this.#tree.values();
+    if (this.#tree !== undefined) yield* this.#tree.values();
   }
 
   /**
@@ -54,6 +55,7 @@ export class ExtentTable {
    * @returns false, with nothing changed, when a page of it is mapped already
    */
   insert(extent: Extent): boolean {
+    this.#tree ??= new BTree(undefined, byNumber);
     const below = this.#tree.getPairOrNextLower(extent.page + extent.pages - 1);
     if (below !== undefined && below[0] + below[1].pages > extent.page) return false;
     this.#tree.set(extent.page, extent);
@@ -64,7 +66,7 @@ export class ExtentTable {
   find(page: number): Extent | undefined {
     const recent = this.#recent;
     if (recent !== undefined && page >= recent.page && page < recent.page + recent.pages) return recent;
-    const below = this.#tree.getPairOrNextLower(page);
+    const below = this.#tree?.getPairOrNextLower(page);
     if (below === undefined || page >= below[0] + below[1].pages) return undefined;
     this.#recent = below[1];
     return below[1];
@@ -114,18 +116,18 @@ export class ExtentTable {
   /** Forgets everything. */
   clear(): void {
     this.#recent = undefined;
-    this.#tree.clear();
+    this.#tree?.clear();
   }
 
   /** Takes [from, to) out of an extent; both are borders of hardware entries. */
   #cut(extent: Extent, from: number, to: number): void {
     this.#recent = undefined;
-    if (from === extent.page) this.#tree.delete(extent.page);
-    else this.#tree.set(extent.page, { ...extent, pages: from - extent.page });
+    if (from === extent.page) this.#tree?.delete(extent.page);
+    else this.#tree?.set(extent.page, { ...extent, pages: from - extent.page });
     const rest = extent.page + extent.pages - to;
     if (rest > 0) {
       const frame = extent.frame + (to - extent.page);
-      this.#tree.set(to, { page: to, pages: rest, frame, prot: extent.prot });
+      this.#tree?.set(to, { page: to, pages: rest, frame, prot: extent.prot });
     }
   }
 }

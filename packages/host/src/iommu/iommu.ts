@@ -12,6 +12,7 @@ import type { Sysfs } from '../sysfs/sysfs.js';
 import { DmaEngine, type DmaMemory, type MsiDoorbell } from './dma.js';
 import { IommuDomain } from './domain.js';
 import { IommuGroup } from './group.js';
+import { enabledPasids, noPasids, type PasidSupport } from './pasids.js';
 import type { ReservedRegion } from './reserved.js';
 import { type IommuOptions, IommuUnit } from './unit.js';
 
@@ -33,15 +34,18 @@ export interface ProbeOptions {
   readonly group?: IommuGroup;
   /** regions of this device alone, such as memory that firmware reads through it */
   readonly reserved?: readonly ReservedRegion[];
+  /** PASIDs that its bus has enabled in the device; it has as many of them as its unit; none when absent */
+  readonly pasids?: Partial<PasidSupport>;
 }
 
 /** What `Iommu.capable` can be asked. Source: include/linux/iommu.h enum iommu_cap */
 export type IommuCapability = 'cache-coherency' | 'enforce-cache-coherency' | 'dirty-tracking';
 
-/** The hardware side of a device: which unit, and what is kept from it. */
+/** The hardware side of a device: which unit, what is kept from it, and how it tags requests. */
 interface DeviceIommu {
   readonly unit: IommuUnit;
   readonly reserved: readonly ReservedRegion[];
+  readonly pasids: PasidSupport;
 }
 
 const MAX_GROUP_ID = 0x7fff_ffff;
@@ -125,6 +129,11 @@ export class Iommu {
     return this.#devices.get(device)?.unit;
   }
 
+  /** What a device and its unit can do with PASIDs. Source: include/linux/iommu.h struct dev_iommu max_pasids */
+  pasidsOf(device: Device): PasidSupport {
+    return this.#devices.get(device)?.pasids ?? noPasids;
+  }
+
   /** What a device must not use: regions of its unit and its own. */
   reservedOf(device: Device): readonly ReservedRegion[] {
     const entry = this.#devices.get(device);
@@ -150,7 +159,7 @@ export class Iommu {
     }
     this.seams.faults.check('iommu_probe_device:dev_iommu');
     const group = options.group?.get() ?? this.allocGroup();
-    const entry = { unit, reserved: options.reserved ?? [] };
+    const entry = { unit, reserved: options.reserved ?? [], pasids: enabledPasids(unit, options.pasids) };
     try {
       this.#devices.set(device, entry);
       this.addDevice(group, device);
@@ -303,6 +312,8 @@ export class Iommu {
     return new DmaEngine(device.name, memory, doorbell, {
       unit: () => this.unitOf(device),
       domain: () => device.iommuGroup?.domain,
+      pasids: () => this.pasidsOf(device).max,
+      pasidDomain: (pasid) => device.iommuGroup?.pasidDomain(pasid),
     });
   }
 

@@ -5,6 +5,7 @@ import type { Device } from '../drivers/device.js';
 import type { Seams } from '../seams.js';
 import type { SysfsDir } from '../sysfs/dir.js';
 import type { Aperture, DomainKind, IommuDomain } from './domain.js';
+import { PASID_LIMIT } from './pasids.js';
 import type { ReservedRegion } from './reserved.js';
 
 /** A hardware unit in the words of a machine file. */
@@ -21,6 +22,8 @@ export interface IommuOptions {
   readonly enforceCoherency?: boolean;
   /** its tables have dirty bits */
   readonly dirtyTracking?: boolean;
+  /** PASIDs that its tables hold for each device; its driver refuses them when absent */
+  readonly maxPasids?: number;
   /** devices can raise only the interrupts that were given to them */
   readonly msiIsolated: boolean;
   /** what every device behind it must not use */
@@ -30,6 +33,17 @@ export interface IommuOptions {
 }
 
 const SMALLEST_PAGE = 2048n;
+
+/** What a page table of a unit is made of, in its smallest pages. */
+export interface TableGeometry {
+  /** Bytes of the smallest page. */
+  readonly granule: bigint;
+  /** The aperture in whole pages, the end exclusive. */
+  readonly firstPage: number;
+  readonly endPage: number;
+  /** Pages in each kind of entry, largest first. */
+  readonly entrySizes: readonly number[];
+}
 
 /**
  * A unit with its defaults filled in. Made by `Iommu`.
@@ -41,9 +55,13 @@ export class IommuUnit {
   readonly coherent: boolean;
   readonly enforceCoherency: boolean;
   readonly dirtyTracking: boolean;
+  readonly maxPasids: number | undefined;
   readonly msiIsolated: boolean;
   readonly reserved: readonly ReservedRegion[];
   readonly defaultDomain: Exclude<DomainKind, 'unmanaged' | 'blocked'>;
+
+  /** The same for all of its domains. */
+  readonly geometry: TableGeometry;
 
   /** The unit in /sys/class/iommu, when the machine shows it there; it has a directory `devices`. */
   device: Device | undefined;
@@ -51,7 +69,7 @@ export class IommuUnit {
   readonly #seams: Seams;
 
   /**
-   * @throws RangeError - no page size, a page below 2 KiB, or an aperture that ends before it starts
+   * @throws RangeError - no page size, a page below 2 KiB, an aperture that ends before it starts, or more PASIDs than tags
    */
   constructor(seams: Seams, name: string, options: IommuOptions) {
     const [start, end] = options.aperture;
@@ -60,6 +78,8 @@ export class IommuUnit {
       throw new RangeError(`IOMMU page sizes 0x${options.pageSizes.toString(16)}: at least one, none below 2 KiB`);
     }
     if (start < 0n || end < start || end >= 2n ** 64n) throw new RangeError(`IOMMU aperture ${start}..${end}`);
+    const { maxPasids } = options;
+    if (maxPasids !== undefined && (maxPasids < 0 || maxPasids > PASID_LIMIT)) throw new RangeError(`${maxPasids} PASIDs`);
     this.#seams = seams;
     this.name = options.name ?? name;
     this.aperture = { start, end };
@@ -67,9 +87,16 @@ export class IommuUnit {
     this.coherent = options.coherent;
     this.enforceCoherency = options.enforceCoherency ?? options.coherent;
     this.dirtyTracking = options.dirtyTracking ?? false;
+    this.maxPasids = maxPasids;
     this.msiIsolated = options.msiIsolated;
     this.reserved = options.reserved;
     this.defaultDomain = options.defaultDomain ?? 'DMA-FQ';
+    this.geometry = {
+      granule: smallest,
+      firstPage: Number((start + smallest - 1n) / smallest),
+      endPage: Number((end + 1n) / smallest),
+      entrySizes: pagesPerEntry(options.pageSizes, smallest),
+    };
   }
 
   /**
@@ -120,12 +147,14 @@ export class IommuUnit {
    *
    * @param device - name of the device that asked
    * @param reason - number and text of the fault as hardware gives them
+   * @param pasid - of a tagged request
    * @source drivers/iommu/intel/dmar.c dmar_fault_do_one()
    */
-  reportFault(device: string, iova: bigint, write: boolean, reason: FaultReason): void {
+  reportFault(device: string, iova: bigint, write: boolean, reason: FaultReason, pasid?: number): void {
     const { log } = this.#seams;
     if (!log.rateLimit(this)) return;
-    const what = `[DMA ${write ? 'Write' : 'Read'} NO_PASID] Request device [${sourceId(device)}]`;
+    const tag = pasid === undefined ? 'NO_PASID' : `PASID 0x${pasid.toString(16)}`;
+    const what = `[DMA ${write ? 'Write' : 'Read'} ${tag}] Request device [${sourceId(device)}]`;
     const why = `[fault reason 0x${reason.number.toString(16).padStart(2, '0')}] ${reason.text}`;
     log.err(`DMAR: ${what} fault addr 0x${iova.toString(16)} ${why}`);
   }
@@ -150,7 +179,26 @@ export const FAULT_REASONS = {
   read: { number: 0x06, text: 'PTE Read access is not set' },
 } as const satisfies Record<string, FaultReason>;
 
+/** As `FAULT_REASONS`, for tagged requests, which go through tables of scalable mode with a first level of pages. */
+export const PASID_FAULT_REASONS = {
+  disabled: { number: 0x45, text: 'SM: PASID Enable field in Context Entry is clear' },
+  tooLarge: { number: 0x46, text: 'SM: PASID is larger than the max in Context Entry' },
+  blocked: { number: 0x59, text: 'SM: Present bit in PASID Table Entry is clear' },
+  absent: { number: 0x71, text: 'SM: Present bit in first-level paging entry is clear' },
+  beyond: { number: 0x80, text: 'SM: Address in first-level translation is not canonical' },
+  write: { number: 0x85, text: 'SM: No write permission for Write/AtomicOp request' },
+  read: { number: 0x86, text: 'SM: No read permission for Read/AtomicOp request' },
+} as const satisfies Record<string, FaultReason>;
+
 /** A PCI function is known to the unit by bus, device and function only. */
 function sourceId(device: string): string {
   return /^[0-9a-f]{4,}:([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])$/.exec(device)?.[1] ?? device;
+}
+
+function pagesPerEntry(pageSizes: bigint, granule: bigint): number[] {
+  const sizes: number[] = [];
+  for (let size = granule; size <= pageSizes; size <<= 1n) {
+    if ((pageSizes & size) !== 0n) sizes.push(Number(size / granule));
+  }
+  return sizes.reverse();
 }

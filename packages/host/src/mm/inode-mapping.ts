@@ -6,21 +6,23 @@ import type { Vma } from './vma.js';
 
 /** The mappings of an inode, over all processes. */
 export class InodeMapping {
-  readonly #vmas = new Set<Vma>();
+  /** Made with the first mapping: few devices are ever mapped. */
+  #vmas: Set<Vma> | undefined;
 
   /** Mappings that exist now. */
   get size(): number {
-    return this.#vmas.size;
+    return this.#vmas?.size ?? 0;
   }
 
   /** Called by an address space when a mapping comes to be. */
   add(vma: Vma): void {
+    this.#vmas ??= new Set();
     this.#vmas.add(vma);
   }
 
   /** Called by an address space when a mapping goes. */
   delete(vma: Vma): void {
-    this.#vmas.delete(vma);
+    this.#vmas?.delete(vma);
   }
 
   /**
@@ -32,6 +34,6 @@ export class InodeMapping {
    */
   zap(offset: number, length: number): void {
     const end = length === 0 ? Number.POSITIVE_INFINITY : offset + length;
-    for (const vma of this.#vmas) vma.zapFile(offset, end);
+    for (const vma of this.#vmas ?? []) vma.zapFile(offset, end);
   }
 }

@@ -13,10 +13,6 @@ export class Mutex {
   readonly #name: string;
   readonly #validate: boolean;
   readonly #waiters = new WaitQueue();
-  readonly #giveBack = () => {
-    // With somebody in line the lock stays taken: it goes from hand to hand.
-    this.#locked = this.#waiters.wakeFirst();
-  };
   #locked = false;
 
   /** @param name - lock class: all mutexes of a name are one to the lock checker */
@@ -73,6 +69,9 @@ export class Mutex {
 
   #take(acquisition: Acquisition | undefined): Held {
     this.#locked = true;
-    return new HeldLock(this.#seams, this.#name, acquisition, this.#giveBack);
+    return new HeldLock(this.#seams, this.#name, acquisition, () => {
+      // With somebody in line the lock stays taken: it goes from hand to hand.
+      this.#locked = this.#waiters.wakeFirst();
+    });
   }
 }

@@ -5,16 +5,17 @@ import { SystemError } from '../errors.js';
 
 /** Who waits, in order. */
 export class WaitQueue<K = undefined> {
-  readonly #waiting = new Set<Waiter<K>>();
+  /** Made for the first who waits: most lines never have one, and there are many of them. */
+  #waiting: Set<Waiter<K>> | undefined;
 
   /** How many wait. */
   get length(): number {
-    return this.#waiting.size;
+    return this.#waiting?.size ?? 0;
   }
 
   /** What the first in line waits for; undefined when nobody waits. */
   get first(): { readonly kind: K } | undefined {
-    for (const waiter of this.#waiting) return waiter;
+    for (const waiter of this.#waiting ?? []) return waiter;
     return undefined;
   }
 
@@ -32,8 +33,10 @@ export class WaitQueue<K = undefined> {
         reject(interrupted());
         return;
       }
+      this.#waiting ??= new Set();
+      const waiting = this.#waiting;
       const giveUp = () => {
-        this.#waiting.delete(waiter);
+        waiting.delete(waiter);
         reject(interrupted());
         onGiveUp?.();
       };
@@ -44,15 +47,17 @@ export class WaitQueue<K = undefined> {
           resolve();
         },
       };
-      this.#waiting.add(waiter);
+      waiting.add(waiter);
       signal?.addEventListener('abort', giveUp, { once: true });
     });
   }
 
   /** Wakes the first in line. False when nobody waits. */
   wakeFirst(): boolean {
-    for (const waiter of this.#waiting) {
-      this.#waiting.delete(waiter);
+    const waiting = this.#waiting;
+    if (waiting === undefined) return false;
+    for (const waiter of waiting) {
+      waiting.delete(waiter);
       waiter.wake();
       return true;
     }

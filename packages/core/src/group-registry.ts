@@ -39,7 +39,7 @@ async function findOrAllocGroup(device: VfioDevice): Promise<Group> {
     return group;
   }
   using _held = await vfio.groupListLock.lock();
-  const known = vfio.groups.find((group) => group.iommuGroup === iommuGroup);
+  const known = vfio.groupOf.get(iommuGroup);
   if (!known) return await createGroup(vfio, iommuGroup, 'iommu');
   const twice = known.devices.some((member) => member.dev === dev);
   if (host.log.warnOn(twice, `${dev.name} is in group ${known.name} already`)) {
@@ -93,7 +93,7 @@ async function createGroup(vfio: Vfio, iommuGroup: IommuGroup, kind: GroupType):
   group.device = device;
   await host.devices.add(device);
   undo.keep();
-  vfio.groups.unshift(group);
+  vfio.groupOf.set(iommuGroup, group);
   return group;
 }
 
@@ -113,7 +113,7 @@ export async function leaveGroup(device: VfioDevice): Promise<void> {
   using _list = await vfio.groupListLock.lock();
   group.drivers--;
   if (group.drivers > 0) return;
-  vfio.groups.splice(vfio.groups.indexOf(group), 1);
+  if (group.iommuGroup) vfio.groupOf.delete(group.iommuGroup);
   const node = group.device;
   group.device = undefined;
   if (node) await host.devices.del(node);

@@ -1,6 +1,14 @@
 // VFIO on a host: what the kernel keeps in file-level variables and module parameters, and the switches it was built with.
 
-import { DeviceClass, type Host, IdAllocator, type ModuleContext, Mutex, type SysfsDir } from '@vfio/host';
+import {
+  DeviceClass,
+  type Host,
+  IdAllocator,
+  type IommuGroup,
+  type ModuleContext,
+  Mutex,
+  type SysfsDir,
+} from '@vfio/host';
 import { ContainerFile } from './container-file.js';
 import { debugfsRoot } from './debugfs.js';
 import type { VfioDevice } from './device.js';
@@ -64,7 +72,7 @@ export class Vfio {
   /** @internal */ readonly indexes: IdAllocator;
   /** @internal */ readonly pseudoFs: PseudoFs;
   /** @internal sets by their key */ readonly deviceSets = new Map<SetId, DeviceSet>();
-  /** @internal newest first */ readonly groups: Group[] = [];
+  /** @internal oldest first */ readonly groupOf = new Map<IommuGroup, Group>();
   /** @internal protects the list of groups, their making and their end */ readonly groupListLock: Mutex;
   /** @internal */ readonly groupMinors: IdAllocator;
   /** @internal newest first */ readonly iommuDrivers: IommuDriver[] = [];
@@ -104,6 +112,11 @@ export class Vfio {
   /** Class `vfio`: the groups. */
   get groupClass(): DeviceClass {
     return this.#whileLoaded().groupClass;
+  }
+
+  /** The groups, newest first. */
+  get groups(): readonly Group[] {
+    return [...this.groupOf.values()].reverse();
   }
 
   /** Major number of the groups' nodes. */
@@ -219,7 +232,7 @@ export class Vfio {
       });
     }
     undo.add(() => {
-      host.log.warnOn(this.groups.length > 0, 'module vfio goes although there are groups');
+      host.log.warnOn(this.groupOf.size > 0, 'module vfio goes although there are groups');
     });
     const groupClass = new DeviceClass(host, 'vfio', { devnode: (dev) => ({ name: `vfio/${dev.name}` }) });
     undo.add(() => groupClass.destroy());

@@ -18,6 +18,8 @@ it('exports these names and no others', () => {
       "DeviceClass",
       "DeviceCore",
       "Devtmpfs",
+      "DmaBufAttachment",
+      "DmaBufFile",
       "DmaEngine",
       "DmaFault",
       "Driver",

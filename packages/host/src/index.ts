@@ -143,7 +143,7 @@ export {
 } from './iommu/domain.js';
 export { type GroupType, IommuGroup } from './iommu/group.js';
 export { Iommu, type IommuCapability, type IommuEnvironment, type ProbeOptions } from './iommu/iommu.js';
-export { GroupPasids, NO_PASID, PASID_LIMIT, type PasidSupport } from './iommu/pasids.js';
+export { type GroupPasids, NO_PASID, PASID_LIMIT, type PasidSupport } from './iommu/pasids.js';
 export {
   formatReservedRegions,
   mergeReservedRegions,

@@ -66,13 +66,7 @@ export class DmaEngine {
   readonly #pasid: number | undefined;
 
   /** Use `Iommu.dma`. */
-  constructor(
-    device: string,
-    memory: DmaMemory,
-    doorbell: MsiDoorbell | undefined,
-    route: DmaRoute,
-    pasid?: number,
-  ) {
+  constructor(device: string, memory: DmaMemory, doorbell: MsiDoorbell | undefined, route: DmaRoute, pasid?: number) {
     this.#device = device;
     this.#pasid = pasid;
     this.#memory = memory;

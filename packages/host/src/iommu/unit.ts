@@ -79,7 +79,8 @@ export class IommuUnit {
     }
     if (start < 0n || end < start || end >= 2n ** 64n) throw new RangeError(`IOMMU aperture ${start}..${end}`);
     const { maxPasids } = options;
-    if (maxPasids !== undefined && (maxPasids < 0 || maxPasids > PASID_LIMIT)) throw new RangeError(`${maxPasids} PASIDs`);
+    if (maxPasids !== undefined && (maxPasids < 0 || maxPasids > PASID_LIMIT))
+      throw new RangeError(`${maxPasids} PASIDs`);
     this.#seams = seams;
     this.name = options.name ?? name;
     this.aperture = { start, end };

@@ -6,7 +6,7 @@ import { untilInterrupted } from './interrupt.js';
 import { main } from './program.js';
 import { ownDirectory } from './version.js';
 
-const { stdout, stderr, env } = process;
+const { stdin, stdout, stderr, env } = process;
 const signal = untilInterrupted(() => process.exit(Exit.INTERRUPTED));
 
 // remarks that nobody hears change nothing
@@ -17,5 +17,5 @@ stdout.on('error', (error) => {
   throw error;
 });
 
-const io = { stdout, stderr, env, signal, searchFrom: [ownDirectory] };
+const io = { stdin, stdout, stderr, env, signal, searchFrom: [ownDirectory] };
 void main(process.argv.slice(2), io).then((code) => process.exit(code));

@@ -6,6 +6,8 @@ import type { TerminalOptions } from './output/terminal.js';
 
 /** The world of a run. */
 export interface Io extends TerminalOptions {
+  /** Standard input, for commands that are asked to read it. */
+  readonly stdin: NodeJS.ReadableStream;
   /** Aborted when the person presses ^C, or the system asks to end. */
   readonly signal: AbortSignal;
   /** Directories in which driver packages are looked for, beside those of file and working directory. */

@@ -5,6 +5,7 @@ import { Command as Commander, CommanderError } from 'commander';
 import type { Command, Invocation, Options } from './command.js';
 import { textOption } from './command.js';
 import { down } from './commands/down.js';
+import { importDump } from './commands/import.js';
 import { plainCommands } from './commands/index.js';
 import { replay } from './commands/replay.js';
 import { traceCommand } from './commands/trace.js';
@@ -106,6 +107,25 @@ function addUp(program: Commander, terminal: Terminal, io: Io, end: (code: numbe
       ]),
     )
     .action(async (options: Options) => end(await down(targetOf(options), terminal, io)));
+  program
+    .command('import')
+    .summary('make a machine file out of what a real machine says of itself')
+    .description(
+      'Makes a machine file out of a text that a tool printed on a real machine, and writes it to standard output.\n' +
+        'What the tool is depends on the packages that are installed: @vfio/pci takes lspci -x, -xxx and -xxxx.',
+    )
+    .argument('<dump>', 'the text, or - for standard input')
+    .option('-n, --name <name>', 'name of the machine; that of the file by default')
+    .addHelpText(
+      'after',
+      examplesText([
+        ['vfio import dump.txt > machine.yaml', 'dump.txt is what sudo lspci -xxxx printed'],
+        ['ssh host sudo lspci -xxxx | vfio import - --name host > host.yaml', 'in one go'],
+      ]),
+    )
+    .action(async (file: string, options: Options) =>
+      end(await importDump(file, textOption(options, 'name'), terminal, io)),
+    );
   program
     .command('replay')
     .summary('replay scripts and compare with what a real kernel answered')

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Writable } from 'node:stream';
+import { Readable, Writable } from 'node:stream';
 import { Machine, type MachineFile } from '@vfio/machine';
 import { driverPackage } from '@vfio/mdev-samples/machine';
 import { onTestFinished } from 'vitest';
@@ -76,6 +76,7 @@ export function createIo(more: Partial<Io> = {}) {
     stderr,
     env: { XDG_RUNTIME_DIR: folder },
     signal: new AbortController().signal,
+    stdin: Readable.from([]),
     searchFrom: [],
     drivers: [driverPackage],
     ...more,

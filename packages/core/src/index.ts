@@ -80,6 +80,7 @@ export type {
   ExerciseDevice,
   ExerciseStep,
   ExerciseTarget,
+  ImportedMachine,
   JsonSchema,
   MachineContext,
 } from './plugin.js';

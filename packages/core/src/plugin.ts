@@ -51,6 +51,13 @@ export interface ExerciseTarget {
   readonly device: ExerciseDevice;
 }
 
+/** What a package made of a description of a real machine. */
+export interface ImportedMachine<Section = unknown> {
+  readonly section: Section;
+  /** Modules that make its devices VFIO's, in the order in which they are to be loaded. */
+  readonly modules: readonly string[];
+}
+
 /**
  * What `@vfio/<driver>/machine` exports as `driverPackage`.
  *
@@ -68,6 +75,13 @@ export interface DriverPackage<Section = unknown> {
   define(machine: MachineContext): void;
   /** Makes what the section describes: loads modules, brings hardware up, creates devices. Undone by the host's shutdown. */
   build(machine: MachineContext, section: Section): Promise<void>;
+  /**
+   * Makes the section out of what a tool printed on a real machine (`lspci -xxxx`); undefined when the text is nothing that
+   * this package knows.
+   *
+   * @throws SyntaxError - it is, and does not make sense; the message begins with the line: `line 12: ...`
+   */
+  importDump?(text: string): ImportedMachine<Section> | undefined;
   /** Tries what is particular to a device of this package; undefined for a device that is not. */
   exercise?(target: ExerciseTarget): AsyncIterable<ExerciseStep> | undefined;
 }

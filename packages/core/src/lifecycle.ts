@@ -105,18 +105,27 @@ export async function putDevice(device: VfioDevice): Promise<void> {
 }
 
 /**
- * Frees the object from within its own `release`, as drivers did before the core took it over. The core then leaves it
- * alone.
+ * Frees the object from within its own `release`, as drivers did before the core took it over: the last thing that a
+ * `release` does with it. The core then leaves it alone.
  *
  * @throws KernelBug - called twice, or outside `release`
  * @source drivers/vfio/vfio_main.c vfio_free_device() (v6.1)
  */
 export function freeDevice(device: VfioDevice): void {
-  const record = recordOf(device);
-  if (record.freedBy !== undefined)
+  // all that is left of a device between this and the end of its release
+  const { record } = device;
+  if (record?.freedBy !== undefined)
     throw new KernelBug('double-free', `${record.name} was freed already`, { origin: record.freedBy });
-  if (!record.inRelease) throw new KernelBug('double-free', `freeDevice(${record.name}) outside of its release`);
+  const known = recordOf(device);
+  if (!known.inRelease) throw new KernelBug('double-free', `freeDevice(${known.name}) outside of its release`);
+  free(device, known);
+}
+
+/** Ends the object; in checked mode nothing but its record can be touched from here on. */
+function free(device: VfioDevice, record: DeviceRecord): void {
   record.freedBy = new Error('freed here').stack ?? '';
+  device.state = 'freed';
+  if (record.vfio.host.checked) poison(device, record.name, record.freedBy, 'record');
 }
 
 async function initRecord(vfio: Vfio, device: VfioDevice, dev: Device, ownedBy: 'core' | 'owner'): Promise<void> {
@@ -175,10 +184,10 @@ async function dismantle(device: VfioDevice, record: DeviceRecord): Promise<void
     record.inRelease = false;
     record.inode.put();
     record.tracked.release();
-    device.state = 'released';
-    if (record.ownedBy === 'core' || record.freedBy !== undefined) {
-      device.state = 'freed';
-      if (vfio.host.checked) poison(device, name, record.freedBy ?? new Error('freed here').stack ?? '');
+    if (record.freedBy === undefined) {
+      device.state = 'released';
+      if (record.ownedBy === 'core') free(device, record);
     }
+    if (record.freedBy !== undefined && vfio.host.checked) poison(device, name, record.freedBy);
   }
 }

@@ -13,15 +13,17 @@ const harmless: ReadonlySet<PropertyKey> = new Set([
 ]);
 
 /**
- * Makes every later access to an object's properties and methods throw.
+ * Makes every later access to an object's properties and methods throw. Can be done again, to what was kept.
  *
  * @param origin - stack of the place where the object was freed
+ * @param kept - a property that stays as it is
  */
-export function poison(target: object, name: string, origin: string): void {
+export function poison(target: object, name: string, origin: string, kept?: PropertyKey): void {
   const touched = (key: PropertyKey): never => {
     throw new KernelBug('use-after-free', `${name} was freed, and ${String(key)} of it is used`, { origin });
   };
   for (const key of Reflect.ownKeys(target)) {
+    if (key === kept || !Reflect.getOwnPropertyDescriptor(target, key)?.configurable) continue;
     Object.defineProperty(target, key, {
       configurable: false,
       enumerable: false,

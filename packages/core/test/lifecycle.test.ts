@@ -169,7 +169,9 @@ describe('freeDevice', () => {
     }
 
     override release(): void {
-      for (let i = 0; i < this.times; i++) freeDevice(this);
+      // read before: the first free is the end of this object
+      const { times } = this;
+      for (let i = 0; i < times; i++) freeDevice(this);
     }
   }
 

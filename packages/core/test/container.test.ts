@@ -1,16 +1,11 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { IommuBackend, IommuDriver } from '../src/index.js';
 import { Extension, Request, VfioError } from '../src/index.js';
-import { bench, closePath, openPath, register, type TestBench } from './harness.js';
-
-const code = (name: string) => expect.objectContaining({ code: name });
+import { benchForEach, closePath, code, openPath, register, type TestBench } from './harness.js';
 
 let on: TestBench;
-beforeEach(async () => {
-  on = await bench();
-});
-afterEach(async () => {
-  await on[Symbol.asyncDispose]();
+benchForEach((made) => {
+  on = made;
 });
 
 const ioctl = (fd: number, request: number, argument: number | bigint = 0) => on.process.ioctl(fd, request, argument);

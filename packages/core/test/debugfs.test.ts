@@ -1,5 +1,5 @@
 import { O } from '@vfio/host';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   allocDevice,
   MigrationFlag,
@@ -10,17 +10,13 @@ import {
   VfioDevice,
   VfioError,
 } from '../src/index.js';
-import { bench, register, type TestBench } from './harness.js';
+import { bench, benchForEach, code, register, type TestBench } from './harness.js';
 
-const code = (name: string) => expect.objectContaining({ code: name });
 const root = '/sys/kernel/debug/vfio';
 
 let on: TestBench;
-beforeEach(async () => {
-  on = await bench();
-});
-afterEach(async () => {
-  await on[Symbol.asyncDispose]();
+benchForEach((made) => {
+  on = made;
 });
 
 class Migrates extends VfioDevice {

@@ -1,5 +1,5 @@
 import { KvmVmFile, O } from '@vfio/host';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   dmaRw,
   fileSetKvm,
@@ -27,17 +27,15 @@ import {
   registerAs,
   unmapAt,
 } from './cdev-harness.js';
-import { bench, type Journal, type TestBench } from './harness.js';
-
-const code = (name: string) => expect.objectContaining({ code: name });
+import { benchForEach, code, type Journal, type TestBench } from './harness.js';
 
 let on: TestBench;
-beforeEach(async () => {
-  on = await bench({ iommufd: { maxPasids: () => 16 }, deviceCdev: true });
-});
-afterEach(async () => {
-  await on[Symbol.asyncDispose]();
-});
+benchForEach(
+  (made) => {
+    on = made;
+  },
+  { iommufd: true, deviceCdev: true, pasids: 16 },
+);
 
 /** Requests that a device answers once access is granted. */
 const requests = [
@@ -431,8 +429,21 @@ describe('VFIO_DEVICE_ATTACH_IOMMUFD_PT and DETACH', () => {
     const hwpt = await allocHwpt(on.process, iommufd, its.devid, ioas, IommuHwptAllocFlag.PASID);
     await attach(on.process, fd, hwpt);
     for (const pasid of [3, 5]) await attach(on.process, fd, hwpt, { flags: 1, argsz: 16, pasid });
+    const userVa = await mapAt(on.process, iommufd, ioas, 0x10000n);
+    on.process.mm.copyTo(userVa, Uint8Array.of(1, 2, 3, 4));
+    const engine = on.host.iommu.dma(its.device.dev);
+    const seen = new Uint8Array(4);
+    for (const dma of [engine, engine.tagged(3), engine.tagged(5)]) {
+      seen.fill(0);
+      await dma.read(0x10000n, seen);
+      expect([...seen]).toEqual([1, 2, 3, 4]);
+    }
+    await expect(async () => engine.tagged(4).read(0x10000n, seen)).rejects.toEqual(code('EFAULT'));
+    await detach(on.process, fd, 5);
+    await expect(async () => engine.tagged(5).read(0x10000n, seen)).rejects.toEqual(code('EFAULT'));
     await expect(destroy(on.process, iommufd, hwpt)).rejects.toEqual(code('EBUSY'));
     await on.process.close(fd);
+    await expect(async () => engine.tagged(3).read(0x10000n, seen)).rejects.toEqual(code('EFAULT'));
     await destroy(on.process, iommufd, hwpt);
     const again = await openCdev(its.device, on.process);
     expect(again).toBe(fd);

@@ -7,7 +7,7 @@ import {
   SegmentationFault,
   type UserBuffer,
 } from '@vfio/host';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   allocDevice,
   type InfoCap,
@@ -20,16 +20,11 @@ import {
   VfioDevice,
   VfioError,
 } from '../src/index.js';
-import { bench, closePath, type OpenPath, openPath, register, type TestBench } from './harness.js';
-
-const code = (name: string) => expect.objectContaining({ code: name });
+import { benchForEach, closePath, code, type OpenPath, openPath, register, type TestBench } from './harness.js';
 
 let on: TestBench;
-beforeEach(async () => {
-  on = await bench();
-});
-afterEach(async () => {
-  await on[Symbol.asyncDispose]();
+benchForEach((made) => {
+  on = made;
 });
 
 /** Runs with an open device of a class. */

@@ -1,5 +1,5 @@
 import { File, IoctlCall, O, Prot } from '@vfio/host';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   allocDevice,
   deviceFeature,
@@ -20,17 +20,13 @@ import {
   VfioDevice,
   VfioError,
 } from '../src/index.js';
-import { bench, closePath, type OpenPath, openPath, type TestBench } from './harness.js';
+import { bench, benchForEach, closePath, code, type OpenPath, openPath, type TestBench } from './harness.js';
 
 const { GET, SET, PROBE } = FeatureFlag;
-const code = (name: string) => expect.objectContaining({ code: name });
 
 let on: TestBench;
-beforeEach(async () => {
-  on = await bench();
-});
-afterEach(async () => {
-  await on[Symbol.asyncDispose]();
+benchForEach((made) => {
+  on = made;
 });
 
 class DataFile extends File {

@@ -1,10 +1,11 @@
 /* What a program may try on each kind of file, and with descriptors of the wrong kind. */
 import { O, PAGE_SIZE, Poll, Prot, Seek } from '@vfio/host';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { DmaMapFlag, groupStatus, iommuType1DmaMap, Request } from '../src/index.js';
 import {
-  bench,
+  benchForEach,
   closePath,
+  code,
   type OpenPath,
   openPath,
   type Registered,
@@ -13,20 +14,18 @@ import {
   type TestDevice,
 } from './harness.js';
 
-const code = (name: string) => expect.objectContaining({ code: name });
 const P = BigInt(PAGE_SIZE);
 
 let on: TestBench;
 let one: Registered<TestDevice>;
-beforeEach(async () => {
-  on = await bench();
+benchForEach(async (made) => {
+  on = made;
   one = await register(on, 'dev0', { kind: 'emulated' });
 });
 afterEach(async () => {
   // also what a failed test left open: unregister would wait for it
   await on.process.exit();
   await one[Symbol.asyncDispose]();
-  await on[Symbol.asyncDispose]();
 });
 
 const attempt = async (call: () => unknown): Promise<unknown> => await call();

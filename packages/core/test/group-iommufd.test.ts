@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { allocDevice, Extension, putDevice, Request, registerGroupDev, unregisterGroupDev } from '../src/index.js';
 import {
   allocIoas,
@@ -12,17 +12,15 @@ import {
   PhysicalDevice,
   registerAs,
 } from './cdev-harness.js';
-import { bench, type TestBench } from './harness.js';
-
-const code = (name: string) => expect.objectContaining({ code: name });
+import { bench, benchForEach, code, type TestBench } from './harness.js';
 
 let on: TestBench;
-beforeEach(async () => {
-  on = await bench({ iommufd: true, deviceCdev: true });
-});
-afterEach(async () => {
-  await on[Symbol.asyncDispose]();
-});
+benchForEach(
+  (made) => {
+    on = made;
+  },
+  { iommufd: true, deviceCdev: true },
+);
 
 /** IOMMU_VFIO_IOAS GET. */
 async function compatIoas(iommufd: number): Promise<number> {

@@ -1,5 +1,5 @@
 import { O } from '@vfio/host';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   allocDevice,
   groupStatus,
@@ -10,16 +10,11 @@ import {
   VfioDevice,
   VfioError,
 } from '../src/index.js';
-import { bench, closePath, openPath, register, type TestBench, TestDevice } from './harness.js';
-
-const code = (name: string) => expect.objectContaining({ code: name });
+import { benchForEach, closePath, code, openPath, register, type TestBench, TestDevice } from './harness.js';
 
 let on: TestBench;
-beforeEach(async () => {
-  on = await bench();
-});
-afterEach(async () => {
-  await on[Symbol.asyncDispose]();
+benchForEach((made) => {
+  on = made;
 });
 
 describe('the group file', () => {

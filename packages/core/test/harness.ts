@@ -13,6 +13,7 @@ import {
   Undo,
   VirtualClock,
 } from '@vfio/host';
+import { beforeEach, expect } from 'vitest';
 import {
   allocDevice,
   groupStatus,
@@ -106,6 +107,8 @@ export interface BenchOptions extends VfioOptions {
   /** Load type1; yes unless said otherwise. */
   readonly type1?: boolean;
   readonly parameters?: Record<string, string>;
+  /** PASIDs of each device; its IOMMU has enough. */
+  readonly pasids?: number;
 }
 
 export const iommu = {
@@ -118,9 +121,9 @@ export const iommu = {
 
 /** Makes a machine with module vfio loaded. */
 export async function bench(options: BenchOptions = {}): Promise<TestBench> {
-  const { host: hostOptions, type1 = true, parameters = {}, ...switches } = options;
+  const { host: hostOptions, type1 = true, parameters = {}, pasids = 0, ...switches } = options;
   const clock = new VirtualClock();
-  const host = new Host({ checked: true, clock, iommu, ...hostOptions });
+  const host = new Host({ checked: true, clock, iommu: { ...iommu, maxPasids: 1 << 20 }, ...hostOptions });
   const vfio = new Vfio(host, switches);
   await host.modules.modprobe('vfio', parameters);
   if (type1) await host.modules.modprobe('vfio_iommu_type1');
@@ -155,7 +158,8 @@ export async function bench(options: BenchOptions = {}): Promise<TestBench> {
       undo.add(() => dev.put());
       await host.devices.add(dev);
       undo.add(() => host.devices.del(dev));
-      if (group !== null) host.iommu.probeDevice(dev, group ? { group } : {});
+      const place = { pasids: { max: pasids }, ...(group ? { group } : {}) };
+      if (group !== null) host.iommu.probeDevice(dev, place);
       undo.keep();
       parents.push(dev);
       return dev;
@@ -185,6 +189,24 @@ export async function bench(options: BenchOptions = {}): Promise<TestBench> {
       await host[Symbol.asyncDispose]();
     },
   };
+}
+
+/**
+ * Makes a machine before each test of a file and ends it after the test, when all `afterEach` have run.
+ *
+ * @param take - gets the machine, and may prepare it
+ */
+export function benchForEach(take: (on: TestBench) => void | Promise<void>, options?: BenchOptions): void {
+  beforeEach(async () => {
+    const on = await bench(options);
+    await take(on);
+    return () => on[Symbol.asyncDispose]();
+  });
+}
+
+/** Matches an error with that errno. */
+export function code(name: string) {
+  return expect.objectContaining({ code: name });
 }
 
 /** A registered device and what undoes it. */

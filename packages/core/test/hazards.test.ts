@@ -1,6 +1,6 @@
 // Hazards that history has shown, as far as no test of a single behaviour has them: set-up, action, outcome.
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   allocDevice,
   assignDeviceSet,
@@ -12,16 +12,11 @@ import {
   VfioDevice,
   VfioError,
 } from '../src/index.js';
-import { bench, closePath, openPath, register, type TestBench, TestDevice } from './harness.js';
-
-const code = (name: string) => expect.objectContaining({ code: name });
+import { benchForEach, closePath, code, openPath, register, type TestBench, TestDevice } from './harness.js';
 
 let on: TestBench;
-beforeEach(async () => {
-  on = await bench();
-});
-afterEach(async () => {
-  await on[Symbol.asyncDispose]();
+benchForEach((made) => {
+  on = made;
 });
 
 describe('first open and last close', () => {

@@ -1,5 +1,5 @@
 import { Host, KvmVmFile, O } from '@vfio/host';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   allocDevice,
   fileEnforcedCoherent,
@@ -12,19 +12,25 @@ import {
   registerGroupDev,
   unregisterGroupDev,
 } from '../src/index.js';
-import { bench, closePath, iommu, openPath, register, type TestBench, TestDevice } from './harness.js';
+import {
+  bench,
+  benchForEach,
+  closePath,
+  code,
+  iommu,
+  openPath,
+  register,
+  type TestBench,
+  TestDevice,
+} from './harness.js';
 
-const code = (name: string) => expect.objectContaining({ code: name });
 const Request = { createVm: 0xae01, createDevice: 0xc00caee0, setAttr: 0x4018aee1, hasAttr: 0x4018aee3 };
 const [add, del] = [1n, 2n];
 
 let on: TestBench;
-beforeEach(async () => {
-  on = await bench();
+benchForEach(async (made) => {
+  on = made;
   await on.host.modules.modprobe('kvm');
-});
-afterEach(async () => {
-  await on[Symbol.asyncDispose]();
 });
 
 /** A virtual machine with a kvm-vfio device. */

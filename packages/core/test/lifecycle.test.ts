@@ -1,5 +1,5 @@
 import { type Device, isKernelBug } from '@vfio/host';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   allocDevice,
   assignDeviceSet,
@@ -15,18 +15,13 @@ import {
   VfioDevice,
   VfioError,
 } from '../src/index.js';
-import { bench, type Journal, type TestBench, TestDevice } from './harness.js';
-
-const einval = expect.objectContaining({ code: 'EINVAL' });
+import { benchForEach, code, type Journal, type TestBench, TestDevice } from './harness.js';
 
 let on: TestBench;
 let parent: Device;
-beforeEach(async () => {
-  on = await bench();
+benchForEach(async (made) => {
+  on = made;
   parent = await on.addParent('dev0');
-});
-afterEach(async () => {
-  await on[Symbol.asyncDispose]();
 });
 
 describe('allocDevice', () => {
@@ -45,7 +40,7 @@ describe('allocDevice', () => {
   it('CORE-002 refuses a class that is no VfioDevice: WARN, EINVAL, nothing consumed', async () => {
     class Small {}
     const Wrong = Small as unknown as new (options: object) => VfioDevice;
-    await expect(allocDevice(on.vfio, Wrong, parent, {})).rejects.toEqual(einval);
+    await expect(allocDevice(on.vfio, Wrong, parent, {})).rejects.toEqual(code('EINVAL'));
     expect(on.host.log.warnings()).toHaveLength(1);
     expect(on.vfio.indexes.used).toBe(0);
   });
@@ -65,7 +60,7 @@ describe('allocDevice', () => {
   it('CORE-004 returns the errno of init and gives index and inode back, without release', async () => {
     const journal: Journal = [];
     const failing = allocDevice(on.vfio, TestDevice, parent, { journal, fail: { init: 'EIO' } });
-    await expect(failing).rejects.toEqual(expect.objectContaining({ code: 'EIO' }));
+    await expect(failing).rejects.toEqual(code('EIO'));
     expect(journal).toEqual(['init']);
     expect([on.vfio.indexes.used, on.vfio.pseudoFs.pinned]).toEqual([0, 0]);
   });
@@ -78,9 +73,7 @@ describe('allocDevice', () => {
         throw new VfioError('ENOMEM', 'after the set');
       }
     }
-    await expect(allocDevice(on.vfio, Assigns, parent, undefined)).rejects.toEqual(
-      expect.objectContaining({ code: 'ENOMEM' }),
-    );
+    await expect(allocDevice(on.vfio, Assigns, parent, undefined)).rejects.toEqual(code('ENOMEM'));
     expect(on.vfio.deviceSets.size).toBe(0);
   });
 
@@ -93,9 +86,7 @@ describe('allocDevice', () => {
   it('CORE-011 runs out of indices with ENOSPC', async () => {
     const indexes = 2 ** 20;
     for (let i = 0; i < indexes; i++) on.vfio.indexes.alloc();
-    await expect(allocDevice(on.vfio, TestDevice, parent, {})).rejects.toEqual(
-      expect.objectContaining({ code: 'ENOSPC' }),
-    );
+    await expect(allocDevice(on.vfio, TestDevice, parent, {})).rejects.toEqual(code('ENOSPC'));
     expect(on.vfio.pseudoFs.pinned).toBe(0);
   });
 });
@@ -205,7 +196,7 @@ describe('initDevice', () => {
 
   it('CORE-015 refuses a device without release', async () => {
     class Bare extends VfioDevice {}
-    await expect(initDevice(on.vfio, new Bare(), parent)).rejects.toEqual(einval);
+    await expect(initDevice(on.vfio, new Bare(), parent)).rejects.toEqual(code('EINVAL'));
     expect(on.vfio.indexes.used).toBe(0);
   });
 });

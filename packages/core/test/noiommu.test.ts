@@ -1,5 +1,5 @@
 import { Host, VirtualClock } from '@vfio/host';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   allocDevice,
   Extension,
@@ -9,18 +9,17 @@ import {
   unregisterGroupDev,
   Vfio,
 } from '../src/index.js';
-import { bench, closePath, openPath, register, type TestBench, TestDevice } from './harness.js';
+import { benchForEach, closePath, code, openPath, register, type TestBench, TestDevice } from './harness.js';
 
-const code = (name: string) => expect.objectContaining({ code: name });
 const parameter = 'enable_unsafe_noiommu_mode';
 
 let on: TestBench;
-beforeEach(async () => {
-  on = await bench({ noiommu: true, parameters: { [parameter]: '1' } });
-});
-afterEach(async () => {
-  await on[Symbol.asyncDispose]();
-});
+benchForEach(
+  (made) => {
+    on = made;
+  },
+  { noiommu: true, parameters: { [parameter]: '1' } },
+);
 
 /** A registered device whose parent is in no IOMMU group. */
 async function withDevice(run: (device: TestDevice) => Promise<void>): Promise<void> {

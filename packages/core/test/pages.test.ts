@@ -1,5 +1,5 @@
 import { PAGE_SIZE, Prot } from '@vfio/host';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import {
   allocDevice,
   DmaMapFlag,
@@ -15,9 +15,8 @@ import {
   unregisterGroupDev,
   VfioError,
 } from '../src/index.js';
-import { bench, closePath, openPath, register, type TestBench, TestDevice } from './harness.js';
+import { benchForEach, closePath, code, openPath, register, type TestBench, TestDevice } from './harness.js';
 
-const code = (name: string) => expect.objectContaining({ code: name });
 const P = BigInt(PAGE_SIZE);
 const RW = Prot.READ | Prot.WRITE;
 /** Where the user's memory is for the device. */
@@ -33,14 +32,13 @@ let device: Pinning;
 /** Sixteen pages of the user. */
 let memory: bigint;
 
-beforeEach(async () => {
-  on = await bench();
+benchForEach(async (made) => {
+  on = made;
   memory = on.process.mm.mmap({ length: 16 * PAGE_SIZE, prot: RW });
 });
 afterEach(async () => {
   await unregisterGroupDev(device);
   await putDevice(device);
-  await on[Symbol.asyncDispose]();
 });
 
 async function add<D extends Pinning>(Type: new (options: object) => D): Promise<D> {

@@ -1,5 +1,5 @@
 import { Bus, Device, Driver, DriverData, Host, O } from '@vfio/host';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   allocDevice,
   putDevice,
@@ -12,9 +12,17 @@ import {
   Vfio,
   VfioDevice,
 } from '../src/index.js';
-import { bench, closePath, iommu, openPath, register, type TestBench, TestDevice } from './harness.js';
-
-const code = (name: string) => expect.objectContaining({ code: name });
+import {
+  bench,
+  benchForEach,
+  closePath,
+  code,
+  iommu,
+  openPath,
+  register,
+  type TestBench,
+  TestDevice,
+} from './harness.js';
 
 /** Whether a promise is still pending after everybody else had a turn. */
 async function pending(promise: Promise<unknown>): Promise<boolean> {
@@ -51,11 +59,8 @@ async function fails(run: Promise<void>, back: () => Promise<void>): Promise<boo
 }
 
 let on: TestBench;
-beforeEach(async () => {
-  on = await bench();
-});
-afterEach(async () => {
-  await on[Symbol.asyncDispose]();
+benchForEach((made) => {
+  on = made;
 });
 
 describe('registerGroupDev', () => {

@@ -82,7 +82,7 @@ describe('openCdev', () => {
 
 describe('a bound device', () => {
   it('moves between address spaces and page tables, by PASID too', async () => {
-    await using lab = await createLab({ iommufd: { maxPasids: () => 8 }, host });
+    await using lab = await createLab({ iommufd: true, host: { iommu: { ...host.iommu, maxPasids: 64 } } });
     const { client } = lab;
     await using iommufd = await client.openIommufd();
     await using ioas = await iommufd.allocIoas();
@@ -91,6 +91,15 @@ describe('a bound device', () => {
     expect(await device.attach(hwpt)).toBe(hwpt);
     expect(() => device.space).toThrow('attached to no address space');
     expect(await device.attach(hwpt, 3)).toBe(hwpt);
+    expect(await failureOf(device.attach(hwpt, 8))).toMatchObject({ code: 'EINVAL' });
+    await using memory = await ioas.dmaBuffer(iova, 4096);
+    memory.write(0, Uint8Array.of(5));
+    const dma = lab.host.iommu.dma(lab.model().dev);
+    const seen = new Uint8Array(2);
+    await dma.read(iova, seen.subarray(0, 1));
+    await dma.tagged(3).read(iova, seen.subarray(1));
+    expect([...seen]).toEqual([5, 5]);
+    await expect(async () => dma.tagged(4).read(iova, seen)).rejects.toMatchObject({ code: 'EFAULT' });
     expect(await failureOf(iommufd.destroy(hwpt))).toMatchObject({ code: 'EBUSY', syscall: 'IOMMU_DESTROY' });
     await device.detach(3);
     await device.detach();

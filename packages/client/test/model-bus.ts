@@ -79,7 +79,9 @@ export class ModelBus {
       if (dev.iommuGroup) host.iommu.removeDevice(dev);
       await host.devices.unregister(dev);
     });
-    if (this.#behindIommu) host.iommu.probeDevice(dev, group ? { group } : {});
+    // as many as the IOMMU has, up to these
+    const place = { pasids: { max: 8 }, ...(group ? { group } : {}) };
+    if (this.#behindIommu) host.iommu.probeDevice(dev, place);
     this.#devices.set(name, dev);
   }
 

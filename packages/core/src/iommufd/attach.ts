@@ -2,10 +2,10 @@
  * Attaching devices to page tables: to one that the user names, or to an IOAS, for which the first fitting page table of
  * its own making is found or made. What a device must not use is reserved in the IOAS as long as it is attached.
  */
-import { isSystemError } from '@vfio/host';
+import { isSystemError, NO_PASID } from '@vfio/host';
 import { VfioError } from '../errors.js';
 import type { IommufdDevice } from './device.js';
-import { type Attachment, NO_PASID } from './group.js';
+import type { Attachment } from './group.js';
 import { HwptPaging, linkHwpt, newHwpt, putHwpt } from './hwpt.js';
 import type { IoPagetable } from './io-pagetable.js';
 import { Ioas } from './ioas.js';
@@ -40,18 +40,43 @@ async function enforceResvRegions(iopt: IoPagetable, { device, context }: Iommuf
   }
 }
 
-/** Connects hardware: the whole group, or one PASID of it. */
+/** Source: drivers/iommu/iommufd/device.c iommufd_hwpt_pasid_compat() */
+function checkCompat(idev: IommufdDevice, hwpt: HwptPaging, pasid: number): void {
+  if (idev.igroup.allows(hwpt, pasid)) return;
+  throw refuse(idev, 'EINVAL', `page table ${hwpt.id} and PASIDs do not go together`);
+}
+
+/**
+ * Connects hardware: the whole group, or one PASID of it.
+ *
+ * @source drivers/iommu/iommufd/device.c iommufd_hwpt_attach_device()
+ */
 function attachHardware(idev: IommufdDevice, hwpt: HwptPaging, pasid: number): void {
-  const { context, igroup, device } = idev;
-  context.host.faults.check('iommufd_hwpt_attach_device:handle');
-  if (!igroup.allows(hwpt, pasid)) throw refuse(idev, 'EINVAL', `page table ${hwpt.id} and PASIDs do not go together`);
-  if (pasid === NO_PASID) {
-    igroup.group.attach(hwpt.domain);
-    return;
-  }
-  const max = context.iommufd.maxPasids(device);
-  if (pasid >= max) throw refuse(idev, 'EINVAL', `PASID ${pasid} of ${max}`);
-  context.host.faults.check('iommu_attach_device_pasid:entry');
+  const { group } = idev.igroup;
+  checkCompat(idev, hwpt, pasid);
+  idev.context.host.faults.check('iommufd_hwpt_attach_device:handle');
+  if (pasid === NO_PASID) group.attach(hwpt.domain);
+  else group.pasids.attach(hwpt.domain, pasid);
+}
+
+/** Source: drivers/iommu/iommufd/device.c iommufd_hwpt_detach_device() */
+function detachHardware(idev: IommufdDevice, hwpt: HwptPaging, pasid: number): void {
+  const { group } = idev.igroup;
+  if (pasid === NO_PASID) group.detach(hwpt.domain);
+  else group.pasids.detach(hwpt.domain, pasid);
+}
+
+/**
+ * Moves hardware from one page table to another; it stays where it is when that fails.
+ *
+ * @source drivers/iommu/iommufd/device.c iommufd_hwpt_replace_device()
+ */
+function replaceHardware(idev: IommufdDevice, hwpt: HwptPaging, pasid: number): void {
+  const { group } = idev.igroup;
+  checkCompat(idev, hwpt, pasid);
+  idev.context.host.faults.check('iommufd_hwpt_replace_device:handle');
+  if (pasid === NO_PASID) group.replace(hwpt.domain);
+  else group.pasids.replace(hwpt.domain, pasid);
 }
 
 /**
@@ -59,6 +84,7 @@ function attachHardware(idev: IommufdDevice, hwpt: HwptPaging, pasid: number): v
  *
  * @throws EINVAL - the group is attached to another page table; the hardware cannot use this one; no such PASID
  * @throws EBUSY - the device is attached already
+ * @throws EOPNOTSUPP - the IOMMU knows no PASIDs
  * @throws EADDRINUSE, ENOMEM - as for `enforceResvRegions`; nothing has changed then
  * @source drivers/iommu/iommufd/device.c iommufd_hw_pagetable_attach()
  */
@@ -100,7 +126,7 @@ async function detachHwpt(idev: IommufdDevice, pasid: number): Promise<HwptPagin
   const { hwpt, devices } = attachment;
   if (devices.size === 0) {
     igroup.attachments.delete(pasid);
-    if (pasid === NO_PASID) igroup.group.detach(hwpt.domain);
+    detachHardware(idev, hwpt, pasid);
   }
   if (pasid === NO_PASID) await hwpt.ioas.iopt.removeReserved(idev.device);
   return hwpt;
@@ -116,18 +142,6 @@ async function reserveForAll(iopt: IoPagetable, devices: Iterable<IommufdDevice>
     }
   } catch (error) {
     for (const { device } of done) await iopt.removeReserved(device);
-    throw error;
-  }
-}
-
-/** Moves hardware from one page table to another; it stays where it is when that fails. */
-function replaceHardware(idev: IommufdDevice, hwpt: HwptPaging, old: HwptPaging, pasid: number): void {
-  const { group } = idev.igroup;
-  if (pasid === NO_PASID) group.detach(old.domain);
-  try {
-    attachHardware(idev, hwpt, pasid);
-  } catch (error) {
-    if (pasid === NO_PASID) group.attach(old.domain);
     throw error;
   }
 }
@@ -153,7 +167,7 @@ async function replaceHwpt(idev: IommufdDevice, hwpt: HwptPaging, pasid: number)
   const moves = pasid === NO_PASID && old.ioas !== hwpt.ioas;
   if (moves) await reserveForAll(hwpt.ioas.iopt, devices);
   try {
-    replaceHardware(idev, hwpt, old, pasid);
+    replaceHardware(idev, hwpt, pasid);
   } catch (error) {
     if (moves) for (const { device } of devices) await hwpt.ioas.iopt.removeReserved(device);
     throw error;
@@ -264,8 +278,10 @@ async function changePt(idev: IommufdDevice, ptId: number, pasid: number, change
  * @param pasid - 0: the device itself
  * @returns id of the page table
  * @throws ENOENT - no such object
- * @throws EINVAL - not an IOAS or page table; the group uses another one; the hardware cannot use it; no such PASID
+ * @throws EINVAL - not an IOAS or page table; the group uses another one; the hardware cannot use it; no such PASID, or a
+ *   page table that is not made for PASIDs, as those of an IOAS
  * @throws EBUSY - attached already
+ * @throws EOPNOTSUPP - the IOMMU knows no PASIDs
  * @throws EADDRINUSE - what is mapped or allowed meets what the device must not use or cannot reach
  * @throws EFAULT, ENOMEM - mapped memory cannot be pinned, or not charged
  * @source drivers/iommu/iommufd/device.c iommufd_device_attach()

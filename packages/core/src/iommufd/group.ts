@@ -2,14 +2,11 @@
  * What a context knows of an IOMMU group: hardware cannot tell the devices of a group apart, so all that are attached are
  * attached to the same page table, for the device itself and for each PASID.
  */
-import { type Device, type IommuGroup, Kref, Mutex } from '@vfio/host';
+import { type Device, type IommuGroup, Kref, Mutex, NO_PASID } from '@vfio/host';
 import { VfioError } from '../errors.js';
 import type { IommufdContext } from './context.js';
 import type { IommufdDevice } from './device.js';
 import type { HwptPaging } from './hwpt.js';
-
-/** The PASID of a device's own requests. Source: include/linux/iommu.h IOMMU_NO_PASID */
-export const NO_PASID = 0;
 
 /** The attachment of one PASID. Source: drivers/iommu/iommufd/iommufd_private.h struct iommufd_attach */
 export interface Attachment {

@@ -34,7 +34,9 @@ export function getHwInfo({ context, call, args, respond }: Command<typeof iommu
     call.copyOutAt(args.dataUptr + BigInt(at), new Uint8Array(Math.min(CHUNK, args.dataLen - at)));
   }
   const outDataType = info?.type ?? IommuHwInfoType.NONE;
-  const pasids = iommufd.maxPasids(device);
+  const pasids = host.iommu.pasidsOf(device);
+  const exec = pasids.exec ? IommuHwCap.PCI_PASID_EXEC : 0;
+  const priv = pasids.priv ? IommuHwCap.PCI_PASID_PRIV : 0;
   const dirty = host.iommu.capable(device, 'dirty-tracking') ? IommuHwCap.DIRTY_TRACKING : 0;
   const ats = iommufd.options.atsSupported?.(device) === true ? 0 : IommuHwCap.PCI_ATS_NOT_SUPPORTED;
   respond({
@@ -42,7 +44,7 @@ export function getHwInfo({ context, call, args, respond }: Command<typeof iommu
     dataLen: data.length,
     outDataType,
     inDataType: outDataType,
-    outMaxPasidLog2: pasids > 0 ? 31 - Math.clz32(pasids) : 0,
-    outCapabilities: BigInt(dirty | ats),
+    outMaxPasidLog2: pasids.max > 0 ? 31 - Math.clz32(pasids.max) : 0,
+    outCapabilities: BigInt(dirty | ats | exec | priv),
   });
 }

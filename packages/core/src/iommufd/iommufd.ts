@@ -18,8 +18,6 @@ export interface IommufdOptions {
   readonly noiommu?: boolean;
   /** CONFIG_IOMMUFD_VFIO_CONTAINER: iommufd also serves /dev/vfio/vfio. Off by default. */
   readonly vfioContainer?: boolean;
-  /** How many PASIDs a device and its IOMMU have enabled; without it none has any. */
-  readonly maxPasids?: (device: Device) => number;
   /** Whether a device and its IOMMU can use ATS; without it none can. */
   readonly atsSupported?: (device: Device) => boolean;
   /** What GET_HW_INFO answers for a device; without it the type is NONE. */
@@ -41,10 +39,5 @@ export class Iommufd {
   /** Whether devices may be bound whose interrupts are not isolated: the module's parameter, read anew each time. */
   get allowUnsafeInterrupts(): boolean {
     return this.host.modules.get('iommufd')?.paramOf('allow_unsafe_interrupts', 'bool') === true;
-  }
-
-  /** PASIDs that a device can use, 0 for none. */
-  maxPasids(device: Device): number {
-    return this.options.maxPasids?.(device) ?? 0;
   }
 }

@@ -4,7 +4,7 @@ import { contextFromFd } from '../../src/iommufd/context-file.js';
 import { ctxHasGroup, deviceBind, deviceUnbind } from '../../src/iommufd/device.js';
 import { IommuHwInfoFlag, IommuHwInfoType, iommuHwInfo } from '../../src/uapi/iommufd.js';
 import { IommufdRequest } from '../../src/uapi/vfio.js';
-import { fails, IommuHwptAllocFlag, Machine, MSI, P, TOP, U64_MAX, vtd } from './harness.js';
+import { fails, Machine, MSI, P, TOP, U64_MAX, vtd } from './harness.js';
 
 describe('contextFromFd', () => {
   it('CORE-058 EBADF for a closed descriptor, EBADFD for another file', async () => {
@@ -86,11 +86,11 @@ describe('GET_HW_INFO', () => {
     const data = new Uint8Array([1, 2, 3, 4, 5, 6, 7, 8]);
     await using machine = await Machine.start({
       hwInfo: ({ name }) => (name === 'dev0' ? { type: IommuHwInfoType.INTEL_VTD, data } : undefined),
-      maxPasids: ({ name }) => (name === 'dev0' ? 1 << 20 : 0),
       atsSupported: ({ name }) => name === 'dev0',
     });
     const user = await machine.user();
-    const bound = await deviceBind(user.context, await machine.device());
+    const able = await machine.device('dev0', { pasids: { max: 1 << 20, exec: true, priv: true } });
+    const bound = await deviceBind(user.context, able);
     const plain = machine.host.iommu.addUnit({ ...vtd, dirtyTracking: false });
     const other = await deviceBind(user.context, await machine.device('dev1', { unit: plain }));
     const room = user.anon(1);
@@ -101,7 +101,7 @@ describe('GET_HW_INFO', () => {
       dataLen: 8,
       outDataType: IommuHwInfoType.INTEL_VTD,
       outMaxPasidLog2: 20,
-      outCapabilities: 1n,
+      outCapabilities: 7n,
     });
     expect([...user.process.mm.copyFrom(room, 13)]).toEqual([...data, 0, 0, 0, 0, 0xff]);
     expect(await info({ dataLen: 0, dataUptr: 0n })).toMatchObject({ dataLen: 8 });
@@ -113,6 +113,7 @@ describe('GET_HW_INFO', () => {
     expect(await info({ devId: other.id, dataLen: 4 })).toMatchObject({
       dataLen: 0,
       outDataType: 0,
+      outMaxPasidLog2: 0,
       outCapabilities: 8n,
     });
     await deviceUnbind(bound);
@@ -333,40 +334,5 @@ describe('deviceAttach', () => {
     expect(machine.iommufd.lockedByUser.of(1000)).toBe(0);
     await deviceDetach(bound);
     await deviceUnbind(bound);
-  });
-});
-
-describe('PASIDs', () => {
-  it('CORE-068 need hardware that has them and page tables that go with them', async () => {
-    await using machine = await Machine.start({ maxPasids: () => 16 });
-    const user = await machine.user();
-    const bound = await deviceBind(user.context, await machine.device());
-    const ioas = await user.ioas();
-    const before = machine.host.tracker.count('domain');
-    await fails(deviceAttach(bound, ioas, 1), 'EINVAL');
-    expect(machine.host.tracker.count('domain')).toBe(before);
-    const compat = await user.hwpt(bound.id, ioas, IommuHwptAllocFlag.PASID);
-    await fails(deviceAttach(bound, compat, 16), 'EINVAL');
-    // beside a page table that does not know of PASIDs
-    await deviceAttach(bound, ioas);
-    await fails(deviceAttach(bound, compat, 1), 'EINVAL');
-    await deviceDetach(bound);
-    expect(await deviceAttach(bound, compat, 1)).toBe(compat);
-    await fails(deviceAttach(bound, ioas), 'EINVAL');
-    expect(await deviceAttach(bound, compat)).toBe(compat);
-    const second = await user.hwpt(bound.id, ioas, IommuHwptAllocFlag.PASID);
-    expect(await deviceReplace(bound, second, 1)).toBe(second);
-    expect([attachedHwpt(bound)?.id, attachedHwpt(bound, 1)?.id]).toEqual([compat, second]);
-    await fails(deviceReplace(bound, second, 2), 'EINVAL');
-    await fails(user.destroy(second), 'EBUSY');
-    // CORE-073, CORE-074: each by itself
-    await deviceDetach(bound, 2);
-    await deviceDetach(bound, 1);
-    expect(attachedHwpt(bound)?.id).toBe(compat);
-    await user.destroy(second);
-    await deviceDetach(bound);
-    await user.destroy(compat);
-    await deviceUnbind(bound);
-    expect(machine.host.log.warnings()).toEqual([]);
   });
 });

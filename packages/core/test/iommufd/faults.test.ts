@@ -229,7 +229,7 @@ const operations: Record<string, Operation> = {
 describe('a step that fails', () => {
   for (const [name, operation] of Object.entries(operations)) {
     it(`CORE-213 leaves all as it was: ${name}`, async () => {
-      await using machine = await Machine.start({ maxPasids: () => 8 });
+      await using machine = await Machine.start({ pasids: 8 });
       const on = await scene(machine);
       const { run, undo, end } = await operation(on);
       expect((await everyStepFails(on, run, undo)).length).toBeGreaterThan(0);

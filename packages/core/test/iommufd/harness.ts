@@ -4,12 +4,11 @@ import {
   type ErrnoCode,
   Host,
   type HostOptions,
-  type IommuGroup,
   type IommuOptions,
-  type IommuUnit,
   isSystemError,
   O,
   PAGE_SIZE,
+  type ProbeOptions,
   type Process,
   Prot,
   type ReservedRegion,
@@ -55,10 +54,13 @@ export const vtd: IommuOptions = {
   coherent: true,
   msiIsolated: true,
   dirtyTracking: true,
+  maxPasids: 1 << 20,
   reserved: [MSI],
 };
 
 export interface MachineOptions extends IommufdOptions {
+  /** PASIDs of each device that says nothing else; 0 unless given. */
+  readonly pasids?: number;
   readonly host?: HostOptions;
   readonly parameters?: Record<string, string>;
 }
@@ -160,11 +162,13 @@ export class Machine implements AsyncDisposable {
   readonly host: Host;
   readonly iommufd: Iommufd;
   readonly clock = new VirtualClock();
+  readonly #pasids: number;
   readonly #devices: Device[] = [];
   readonly #processes: Process[] = [];
 
   private constructor(options: MachineOptions) {
-    const { host, parameters: _, ...switches } = options;
+    const { host, parameters: _, pasids = 0, ...switches } = options;
+    this.#pasids = pasids;
     this.host = new Host({ checked: true, clock: this.clock, iommu: vtd, ...host });
     this.iommufd = new Iommufd(this.host, switches);
     this.host.modules.define(iommufdModule(this.iommufd));
@@ -190,14 +194,11 @@ export class Machine implements AsyncDisposable {
   }
 
   /** A device in an IOMMU group. */
-  async device(
-    name = `dev${this.#devices.length}`,
-    options: { group?: IommuGroup; unit?: IommuUnit; reserved?: readonly ReservedRegion[] } = {},
-  ): Promise<Device> {
+  async device(name = `dev${this.#devices.length}`, options: ProbeOptions = {}): Promise<Device> {
     const device = new Device({ name });
     this.host.devices.init(device);
     await this.host.devices.add(device);
-    this.host.iommu.probeDevice(device, options);
+    this.host.iommu.probeDevice(device, { pasids: { max: this.#pasids }, ...options });
     this.#devices.push(device);
     return device;
   }

@@ -123,7 +123,7 @@ describe('calls at the same time', () => {
 
 describe('locks', () => {
   it('are taken in one order by all calls of VFIO and of users', async () => {
-    await using machine = await Machine.start({ maxPasids: () => 4 });
+    await using machine = await Machine.start({ pasids: 4 });
     const user = await machine.user();
     const { lockdep } = machine.host;
     const device = await machine.device();

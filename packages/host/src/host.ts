@@ -200,6 +200,7 @@ export class Host implements Seams, AsyncDisposable {
     await new Promise((resolve) => {
       setImmediate(resolve);
     });
+    this.lockdep.end();
     throwAll(errors, 'steps of the shutdown failed');
     return this.tracker.leaks();
   }

@@ -129,6 +129,15 @@ class Run {
   }
 
   async execute(scenario: (seams: ExplorerSeams) => Exploration | Promise<Exploration>): Promise<void> {
+    try {
+      await this.#execute(scenario);
+    } finally {
+      // before Node 24 each store that was ever used slows every promise of the process down
+      this.#currentTask.disable();
+    }
+  }
+
+  async #execute(scenario: (seams: ExplorerSeams) => Exploration | Promise<Exploration>): Promise<void> {
     const scheduler: Scheduler = { switchPoint: (label) => (this.#active ? this.#park(label) : undefined) };
     const exploration = await scenario({ scheduler, clock: this.#clock });
     this.#active = true;

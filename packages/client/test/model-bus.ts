@@ -43,7 +43,7 @@ export class ModelBus {
   define(): void {
     this.#host.modules.define({
       name: 'model',
-      depends: ['vfio', 'vfio_iommu_type1'],
+      depends: this.#vfio.options.container ? ['vfio', 'vfio_iommu_type1'] : ['vfio'],
       parameters: { label: { type: 'charp', default: 'none', mode: 0o444 } },
       init: async ({ module, undo }) => {
         const driver = new Driver({

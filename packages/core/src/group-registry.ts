@@ -17,10 +17,12 @@ const ownGroupName = 'vfio-noiommu';
 /**
  * Finds or makes the group of a device that is being registered.
  *
+ * @returns undefined on a kernel without groups
  * @throws EINVAL - no IOMMU group, or the parent is in the group already
  * @source drivers/vfio/group.c vfio_device_set_group()
  */
-export async function setGroup(device: VfioDevice, kind: GroupKind): Promise<Group> {
+export async function setGroup(device: VfioDevice, kind: GroupKind): Promise<Group | undefined> {
+  if (!device.vfio.options.group) return undefined;
   const group =
     kind === 'iommu' ? await findOrAllocGroup(device) : await allocOwnGroup(device.vfio, device.dev, 'emulated-iommu');
   device.group = group;

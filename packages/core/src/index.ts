@@ -6,7 +6,8 @@ export { isVfioError, VfioError } from './errors.js';
 
 // VFIO on a host
 
-export { Vfio, type VfioOptions } from './vfio.js';
+export { type OptionConflict, optionConflict, type VfioOptions } from './build-options.js';
+export { Vfio } from './vfio.js';
 
 // Devices and their life
 
@@ -354,7 +355,7 @@ export { deviceAttach, deviceDetach, deviceReplace } from './iommufd/attach.js';
 export { IommufdContext } from './iommufd/context.js';
 export { contextFromFd, contextFromFile, IommufdFile } from './iommufd/context-file.js';
 export { ctxHasGroup, deviceBind, deviceUnbind, IommufdDevice } from './iommufd/device.js';
-export { type HwInfo, Iommufd, type IommufdOptions } from './iommufd/iommufd.js';
+export { type HwInfo, Iommufd, type IommufdHardware, type IommufdOptions } from './iommufd/iommufd.js';
 export { iommufdModule } from './iommufd/module.js';
 export type { PinnableFile } from './iommufd/page-sources.js';
 export { vfioCompatIoasCreate, vfioCompatIoasGetId, vfioCompatSetNoIommu } from './iommufd/vfio-ioas.js';

@@ -6,12 +6,12 @@ import type { VfioDevice } from './device.js';
 
 /**
  * First open: takes a reference on the machine that the file was told of, unless that is on its way out. Whoever opens
- * finds it in `device.kvm`.
+ * finds it in `device.kvm`, on a kernel with KVM.
  *
  * @source drivers/vfio/vfio_main.c vfio_device_get_kvm_safe()
  */
 export function takeKvm(device: VfioDevice, kvm: KvmVm | undefined): void {
-  if (kvm?.getSafe()) device.kvm = kvm;
+  if (device.vfio.options.kvm && kvm?.getSafe()) device.kvm = kvm;
 }
 
 /**

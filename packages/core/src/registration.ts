@@ -54,19 +54,21 @@ async function register(device: VfioDevice, kind: GroupKind): Promise<void> {
 
     const group = await setGroup(device, kind);
     undo.add(() => leaveGroup(device));
-    if (group.kind === 'iommu' && !host.iommu.capable(record.dev, 'cache-coherency')) {
+    const physical = kind === 'iommu' && group?.kind !== 'no-iommu';
+    if (physical && !host.iommu.capable(record.dev, 'cache-coherency')) {
       throw new VfioError('EINVAL', `${record.dev.name} can not be made cache coherent`);
     }
     const { deviceMajor } = vfio;
     // without an IOMMU there is nothing that a node of its own could promise
-    if (deviceMajor !== undefined && group.kind !== 'no-iommu') {
+    if (deviceMajor !== undefined && group?.kind !== 'no-iommu') {
       record.device.devt = { major: deviceMajor, minor: record.index };
     }
     await host.devices.add(record.device);
     record.registration.set(1);
     device.state = 'registered';
     undo.keep();
-    await group.addDevice(device);
+    if (group) await group.addDevice(device);
+    else vfio.ungrouped.add(device);
     record.debugRoot = addDebugDirectory(device);
   });
 }
@@ -90,6 +92,7 @@ export async function unregisterGroupDev(device: VfioDevice, options: Unregister
   const { host } = record.vfio;
   await host.lockdep.enter(`unregister ${record.name}`, async () => {
     await device.group?.removeDevice(device);
+    record.vfio.ungrouped.delete(device);
     await removeDebugDirectory(record.debugRoot);
     await host.devices.del(record.device);
     dropRegistration(record);

@@ -9,6 +9,7 @@ import {
   Mutex,
   type SysfsDir,
 } from '@vfio/host';
+import { buildOptions, type VfioOptions } from './build-options.js';
 import { ContainerFile } from './container-file.js';
 import { debugfsRoot } from './debugfs.js';
 import type { VfioDevice } from './device.js';
@@ -17,35 +18,12 @@ import { VfioError } from './errors.js';
 import type { Group } from './group.js';
 import type { IommuDriver } from './iommu-driver.js';
 import { type1Module } from './iommu-type1/index.js';
-import { Iommufd, type IommufdOptions } from './iommufd/iommufd.js';
+import { Iommufd } from './iommufd/iommufd.js';
 import { iommufdModule } from './iommufd/module.js';
 import { KVM_DEV_TYPE_VFIO, kvmVfioOps } from './kvm-vfio.js';
 import { createNoiommuDriver } from './noiommu-driver.js';
 import { PseudoFs } from './pseudo-fs.js';
 import { Virqfds } from './virqfd.js';
-
-/**
- * What the kernel was built with. All are on unless said otherwise.
- *
- * @source drivers/vfio/Kconfig
- */
-export interface VfioOptions {
-  /** CONFIG_VFIO_CONTAINER: the container node and type1. */
-  readonly container?: boolean;
-  /**
-   * CONFIG_IOMMUFD: module iommufd comes with vfio, groups take an iommufd for a container, and devices must have the
-   * operations that bind them to one. Off by default; an object says what its hardware can do.
-   */
-  readonly iommufd?: boolean | IommufdOptions;
-  /** CONFIG_VFIO_DEVICE_CDEV: each device has a node of its own, which needs `iommufd`. Off by default. */
-  readonly deviceCdev?: boolean;
-  /** CONFIG_VFIO_NOIOMMU: the parameter `enable_unsafe_noiommu_mode` exists. Off by default. */
-  readonly noiommu?: boolean;
-  /** CONFIG_VFIO_DEBUGFS: a directory for each device in debugfs. */
-  readonly debugfs?: boolean;
-  /** CONFIG_IOMMUFD_DRIVER: IOVA bitmaps, without which DMA logging can not report. */
-  readonly iovaBitmap?: boolean;
-}
 
 /** Most devices and groups: minors of a char device. Source: include/linux/kdev_t.h MINORMASK */
 const minors = 1 << 20;
@@ -55,8 +33,7 @@ const moduleVersion = '0.3';
 /** What exists while the module is loaded. */
 interface Loaded {
   readonly deviceClass: DeviceClass;
-  readonly groupClass: DeviceClass;
-  readonly groupMajor: number;
+  readonly groups: { readonly class: DeviceClass; readonly major: number } | undefined;
   readonly deviceMajor: number | undefined;
   readonly virqfds: Virqfds;
   readonly debugRoot: SysfsDir | undefined;
@@ -75,6 +52,7 @@ export class Vfio {
   /** @internal oldest first */ readonly groupOf = new Map<IommuGroup, Group>();
   /** @internal protects the list of groups, their making and their end */ readonly groupListLock: Mutex;
   /** @internal */ readonly groupMinors: IdAllocator;
+  /** @internal registered devices of a kernel without groups */ readonly ungrouped = new Set<VfioDevice>();
   /** @internal newest first */ readonly iommuDrivers: IommuDriver[] = [];
   /** @internal */ readonly iommuDriversLock: Mutex;
   /** @internal present when built with no-IOMMU */ noiommuDriver: IommuDriver | undefined;
@@ -82,25 +60,15 @@ export class Vfio {
 
   constructor(host: Host, options: VfioOptions = {}) {
     this.host = host;
-    this.options = {
-      container: true,
-      iommufd: false,
-      deviceCdev: false,
-      noiommu: false,
-      debugfs: true,
-      iovaBitmap: true,
-      ...options,
-    };
+    this.options = buildOptions(options);
     this.indexes = new IdAllocator(host, 'vfio device index', minors - 1);
     this.groupMinors = new IdAllocator(host, 'vfio group minor', minors - 1);
     this.pseudoFs = new PseudoFs(host);
     this.groupListLock = new Mutex(host, 'vfio.group_lock');
     this.iommuDriversLock = new Mutex(host, 'vfio.iommu_drivers_lock');
-    const { iommufd, deviceCdev, container, noiommu } = this.options;
-    if (deviceCdev && !iommufd) throw new TypeError('deviceCdev needs iommufd: a device node can do nothing without');
-    this.iommufd = iommufd
-      ? new Iommufd(host, { noiommu, vfioContainer: !container, ...(iommufd === true ? {} : iommufd) })
-      : undefined;
+    const { iommufd, iommufdVfioContainer: vfioContainer, noiommu } = this.options;
+    const hardware = typeof iommufd === 'object' ? iommufd : {};
+    this.iommufd = iommufd ? new Iommufd(host, { ...hardware, noiommu, vfioContainer }) : undefined;
     this.#defineModules();
   }
 
@@ -109,9 +77,13 @@ export class Vfio {
     return this.#whileLoaded().deviceClass;
   }
 
-  /** Class `vfio`: the groups. */
+  /**
+   * Class `vfio`: the groups.
+   *
+   * @throws TypeError - the kernel has none
+   */
   get groupClass(): DeviceClass {
-    return this.#whileLoaded().groupClass;
+    return this.#whileGrouped().class;
   }
 
   /** The groups, newest first. */
@@ -119,9 +91,13 @@ export class Vfio {
     return [...this.groupOf.values()].reverse();
   }
 
-  /** Major number of the groups' nodes. */
+  /**
+   * Major number of the groups' nodes.
+   *
+   * @throws TypeError - the kernel has none
+   */
   get groupMajor(): number {
-    return this.#whileLoaded().groupMajor;
+    return this.#whileGrouped().major;
   }
 
   /** Major number of the devices' own nodes; undefined where they have none. */
@@ -141,7 +117,7 @@ export class Vfio {
 
   /** The registered devices, group by group. */
   devices(): VfioDevice[] {
-    return this.groups.flatMap((group) => group.devices);
+    return [...this.groups.flatMap((group) => group.devices), ...this.ungrouped];
   }
 
   /** Whether devices without an IOMMU may be registered: the module's parameter. */
@@ -193,6 +169,12 @@ export class Vfio {
     return this.#loaded;
   }
 
+  #whileGrouped(): NonNullable<Loaded['groups']> {
+    const { groups } = this.#whileLoaded();
+    if (!groups) throw new TypeError('VFIO was built without groups');
+    return groups;
+  }
+
   #defineModules(): void {
     const { modules } = this.host;
     modules.define({
@@ -222,7 +204,7 @@ export class Vfio {
       });
       undo.add(() => misc.unregister());
     }
-    if (this.options.noiommu) {
+    if (this.options.noiommu && this.options.container) {
       const driver = createNoiommuDriver(this);
       this.noiommuDriver = driver;
       await this.registerIommuDriver(driver);
@@ -233,13 +215,13 @@ export class Vfio {
     }
     undo.add(() => {
       host.log.warnOn(this.groupOf.size > 0, 'module vfio goes although there are groups');
+      host.log.warnOn(this.ungrouped.size > 0, 'module vfio goes although there are devices');
     });
-    const groupClass = new DeviceClass(host, 'vfio', { devnode: (dev) => ({ name: `vfio/${dev.name}` }) });
-    undo.add(() => groupClass.destroy());
-    const groupMajor = host.chrdevs.registerMajor('vfio');
-    undo.add(() => host.chrdevs.unregisterMajor(groupMajor));
-    host.kvm.registerDeviceOps(KVM_DEV_TYPE_VFIO, kvmVfioOps(host));
-    undo.add(() => host.kvm.unregisterDeviceOps(KVM_DEV_TYPE_VFIO));
+    const groups = this.options.group ? this.#initGroups(undo) : undefined;
+    if (this.options.kvm) {
+      host.kvm.registerDeviceOps(KVM_DEV_TYPE_VFIO, kvmVfioOps(host));
+      undo.add(() => host.kvm.unregisterDeviceOps(KVM_DEV_TYPE_VFIO));
+    }
     const virqfds = new Virqfds(host);
     undo.add(() => virqfds.destroy());
     const deviceClass = new DeviceClass(host, 'vfio-dev', { devnode: (dev) => ({ name: `vfio/devices/${dev.name}` }) });
@@ -250,10 +232,20 @@ export class Vfio {
     });
     const debugRoot = this.options.debugfs ? host.debugfs.root.mkdir(debugfsRoot) : undefined;
     undo.add(() => debugRoot?.remove());
-    this.#loaded = { deviceClass, groupClass, groupMajor, deviceMajor, virqfds, debugRoot };
+    this.#loaded = { deviceClass, groups, deviceMajor, virqfds, debugRoot };
     undo.add(() => {
       this.#loaded = undefined;
     });
     host.log.info(`VFIO - User Level meta-driver version: ${moduleVersion}`);
+  }
+
+  /** Source: drivers/vfio/group.c vfio_group_init() */
+  #initGroups(undo: ModuleContext['undo']): NonNullable<Loaded['groups']> {
+    const { chrdevs } = this.host;
+    const deviceClass = new DeviceClass(this.host, 'vfio', { devnode: (dev) => ({ name: `vfio/${dev.name}` }) });
+    undo.add(() => deviceClass.destroy());
+    const major = chrdevs.registerMajor('vfio');
+    undo.add(() => chrdevs.unregisterMajor(major));
+    return { class: deviceClass, major };
   }
 }

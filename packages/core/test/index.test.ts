@@ -232,6 +232,7 @@ it('has these public names', () => {
       "migGetNextState",
       "migStateName",
       "nested",
+      "optionConflict",
       "pad",
       "pciDependentDevice",
       "pciHotReset",

@@ -19,6 +19,7 @@ export function iommuOptions(section: 'none' | IommuSection | undefined): { iomm
     enforceCoherency = coherent,
     msiIsolated = true,
     dirtyTracking = false,
+    maxPasids,
     reserved,
   } = section ?? {};
   return {
@@ -29,6 +30,7 @@ export function iommuOptions(section: 'none' | IommuSection | undefined): { iomm
       enforceCoherency,
       msiIsolated,
       dirtyTracking,
+      ...(maxPasids === undefined ? {} : { maxPasids }),
       reserved: reserved
         ? reserved.map((region) => ({ start: number(region.start), end: number(region.end), type: region.type }))
         : [msiWindow],

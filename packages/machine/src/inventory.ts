@@ -1,16 +1,17 @@
 // What is on a machine: devices with their drivers, groups and numbers, found as a person would find them, in sysfs.
 
-import type { Vfio } from '@vfio/core';
-import type { Host } from '@vfio/host';
+import type { Vfio, VfioDevice } from '@vfio/core';
+import type { Device, Host } from '@vfio/host';
 
-/** A device in an IOMMU group. */
+/** A device in an IOMMU group, or one that is registered without. */
 export interface InventoryEntry {
   /** Name on its bus: `0000:01:00.0`, a UUID. */
   readonly address: string;
   /** Name of the bus, if it is on one. */
   readonly bus: string | undefined;
   readonly driver: string | undefined;
-  readonly iommuGroup: number;
+  /** Absent without an IOMMU, on a kernel without VFIO's groups. */
+  readonly iommuGroup: number | undefined;
   /** `vfioN`, while it is registered with VFIO. */
   readonly vfio: string | undefined;
   /** Node of its group: `/dev/vfio/26`. */
@@ -23,7 +24,7 @@ export interface InventoryEntry {
   readonly users: number;
 }
 
-/** All devices in IOMMU groups, by group and then in the order in which they joined. */
+/** All devices in IOMMU groups, by group and then in the order in which they joined; then those that are in none. */
 export async function inventory(host: Host, vfio: Vfio): Promise<InventoryEntry[]> {
   const entries: InventoryEntry[] = [];
   const registered = vfio.devices();
@@ -31,20 +32,27 @@ export async function inventory(host: Host, vfio: Vfio): Promise<InventoryEntry[
   for (const group of groups) {
     for (const dev of group.devices) {
       const device = registered.find((candidate) => candidate.dev === dev);
-      entries.push({
-        address: dev.name,
-        bus: dev.bus?.name,
-        driver: dev.driver?.name,
-        iommuGroup: group.id,
-        vfio: device?.name,
-        node: device?.group && `/dev/vfio/${device.group.name}`,
-        cdev: device?.device.devt && `/dev/vfio/devices/${device.name}`,
-        type: await linkName(host, `${dev.sysfs.path()}/mdev_type`),
-        users: device?.openCount ?? 0,
-      });
+      entries.push(await entryOf(host, dev, device));
     }
   }
+  for (const device of registered) {
+    if (!device.dev.iommuGroup) entries.push(await entryOf(host, device.dev, device));
+  }
   return entries;
+}
+
+async function entryOf(host: Host, dev: Device, device: VfioDevice | undefined): Promise<InventoryEntry> {
+  return {
+    address: dev.name,
+    bus: dev.bus?.name,
+    driver: dev.driver?.name,
+    iommuGroup: dev.iommuGroup?.id,
+    vfio: device?.name,
+    node: device?.group && `/dev/vfio/${device.group.name}`,
+    cdev: device?.device.devt && `/dev/vfio/devices/${device.name}`,
+    type: await linkName(host, `${dev.sysfs.path()}/mdev_type`),
+    users: device?.openCount ?? 0,
+  };
 }
 
 async function linkName(host: Host, path: string): Promise<string | undefined> {

@@ -1,5 +1,6 @@
 // What is wrong with a machine file although every part of it is well formed: parts that do not go together.
 
+import { optionConflict } from '@vfio/core';
 import type { IommuSection, MachineFile } from './schema.js';
 import type { Complaint } from './validate.js';
 
@@ -9,9 +10,8 @@ const smallestPage = 2048n;
 /** The first contradiction in a file that its schema has accepted; undefined if there is none. */
 export function firstContradiction(file: MachineFile): Complaint | undefined {
   const { iommu, devices = [] } = file.host ?? {};
-  if (file.vfio?.deviceCdev && !file.vfio.iommufd) {
-    return { path: ['vfio', 'deviceCdev'], problem: 'device nodes need an iommufd: add iommufd: true' };
-  }
+  const conflict = optionConflict(file.vfio ?? {});
+  if (conflict) return { path: ['vfio', conflict.option], problem: conflict.problem };
   return (typeof iommu === 'object' ? ofIommu(iommu) : undefined) ?? ofDevices(devices, iommu === 'none');
 }
 

@@ -80,12 +80,22 @@ export const machineSchema: JsonSchema = {
       additionalProperties: false,
       description: 'what the kernel was built with',
       properties: {
-        container: { type: 'boolean', description: 'CONFIG_VFIO_CONTAINER' },
-        iommufd: { type: 'boolean', description: 'CONFIG_IOMMUFD' },
-        deviceCdev: { type: 'boolean', description: 'CONFIG_VFIO_DEVICE_CDEV, which needs iommufd' },
-        noiommu: { type: 'boolean', description: 'CONFIG_VFIO_NOIOMMU' },
-        debugfs: { type: 'boolean', description: 'CONFIG_VFIO_DEBUGFS' },
-        iovaBitmap: { type: 'boolean', description: 'CONFIG_IOMMUFD_DRIVER: IOVA bitmaps for DMA logging' },
+        group: { type: 'boolean', description: 'CONFIG_VFIO_GROUP; true. Without, devices need iommufd' },
+        container: { type: 'boolean', description: 'CONFIG_VFIO_CONTAINER; as group' },
+        iommufd: { type: 'boolean', description: 'CONFIG_IOMMUFD; false' },
+        iommufdVfioContainer: {
+          type: 'boolean',
+          description:
+            'CONFIG_IOMMUFD_VFIO_CONTAINER: iommufd serves /dev/vfio/vfio; true with iommufd and no container',
+        },
+        deviceCdev: {
+          type: 'boolean',
+          description: 'CONFIG_VFIO_DEVICE_CDEV, which needs iommufd; true without group',
+        },
+        noiommu: { type: 'boolean', description: 'CONFIG_VFIO_NOIOMMU; false' },
+        kvm: { type: 'boolean', description: 'CONFIG_KVM: devices can be given to virtual machines; true' },
+        debugfs: { type: 'boolean', description: 'CONFIG_VFIO_DEBUGFS; true' },
+        iovaBitmap: { type: 'boolean', description: 'CONFIG_IOMMUFD_DRIVER: IOVA bitmaps for DMA logging; true' },
       },
     },
     modules: {
@@ -118,6 +128,12 @@ export const machineSchema: JsonSchema = {
         enforceCoherency: { type: 'boolean', description: 'can override no-snoop requests; as coherent' },
         msiIsolated: { type: 'boolean', description: 'interrupt remapping; true' },
         dirtyTracking: { type: 'boolean', description: 'page tables with dirty bits; false' },
+        maxPasids: {
+          type: 'integer',
+          minimum: 0,
+          maximum: 1 << 20,
+          description: 'PASIDs that it has for each device; without it, its driver knows none',
+        },
         reserved: {
           type: 'array',
           description: 'ranges that devices must not use; the MSI window 0xfee00000 to 0xfeefffff',
@@ -148,6 +164,7 @@ export interface IommuSection {
   readonly enforceCoherency?: boolean;
   readonly msiIsolated?: boolean;
   readonly dirtyTracking?: boolean;
+  readonly maxPasids?: number;
   readonly reserved?: readonly {
     readonly start: FileNumber;
     readonly end: FileNumber;
@@ -172,10 +189,13 @@ export interface MachineFile {
     readonly devices?: readonly { readonly path: string; readonly iommuGroup?: string }[];
   };
   readonly vfio?: {
+    readonly group?: boolean;
     readonly container?: boolean;
     readonly iommufd?: boolean;
+    readonly iommufdVfioContainer?: boolean;
     readonly deviceCdev?: boolean;
     readonly noiommu?: boolean;
+    readonly kvm?: boolean;
     readonly debugfs?: boolean;
     readonly iovaBitmap?: boolean;
   };

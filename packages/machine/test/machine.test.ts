@@ -307,3 +307,12 @@ describe('shutdown', () => {
     await expect(device.reset()).rejects.toThrow(expect.objectContaining({ code: 'ESRCH' }));
   });
 });
+
+describe('a kernel without groups', () => {
+  it('lists devices by their own nodes', async () => {
+    await using machine = await loadModel({ emulated: true, file: { vfio: { group: false, iommufd: true } } });
+    const [device] = (await machine.devices()).filter(({ vfio }) => vfio !== undefined);
+    expect(device).toMatchObject({ vfio: 'vfio0', cdev: '/dev/vfio/devices/vfio0' });
+    expect([device?.node, device?.iommuGroup]).toEqual([undefined, undefined]);
+  });
+});

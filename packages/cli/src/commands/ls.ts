@@ -42,7 +42,7 @@ export const ls = defineCommand<object, never, readonly Listed[]>({
         bus: entry.bus ?? null,
         driver: entry.driver ?? null,
         type: entry.type ?? null,
-        iommuGroup: entry.iommuGroup,
+        iommuGroup: entry.iommuGroup ?? null,
         vfio: entry.vfio ?? null,
         node: entry.node ?? null,
         users: entry.users,

@@ -12,16 +12,20 @@ export interface HwInfo {
   readonly data: Uint8Array;
 }
 
-/** What the kernel was built with, and what the host does not know of its hardware. */
-export interface IommufdOptions {
-  /** CONFIG_VFIO_NOIOMMU: the compat requests know VFIO_NOIOMMU_IOMMU. Off by default. */
-  readonly noiommu?: boolean;
-  /** CONFIG_IOMMUFD_VFIO_CONTAINER: iommufd also serves /dev/vfio/vfio. Off by default. */
-  readonly vfioContainer?: boolean;
+/** What the host does not know of its hardware. */
+export interface IommufdHardware {
   /** Whether a device and its IOMMU can use ATS; without it none can. */
   readonly atsSupported?: (device: Device) => boolean;
   /** What GET_HW_INFO answers for a device; without it the type is NONE. */
   readonly hwInfo?: (device: Device) => HwInfo | undefined;
+}
+
+/** What the kernel was built with, and its hardware. */
+export interface IommufdOptions extends IommufdHardware {
+  /** CONFIG_VFIO_NOIOMMU: the compat requests know VFIO_NOIOMMU_IOMMU. Off by default. */
+  readonly noiommu?: boolean;
+  /** CONFIG_IOMMUFD_VFIO_CONTAINER: iommufd also serves /dev/vfio/vfio. Off by default. */
+  readonly vfioContainer?: boolean;
 }
 
 /** iommufd on a host. Two of them know nothing of each other. */

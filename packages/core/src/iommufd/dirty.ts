@@ -11,7 +11,7 @@ import {
 import type { ValueOf } from '../uapi/struct.js';
 import type { Command } from './command.js';
 import { HwptPaging } from './hwpt.js';
-import { lastOf, rangeText } from './iova-range.js';
+import { ADDRESS_MAX, lastOf, rangeText } from './iova-range.js';
 
 function checkTracks(domain: IommuDomain, syscall: string): void {
   if (!domain.canTrackDirty) throw new VfioError('EOPNOTSUPP', 'the page table has no dirty bits', { syscall });
@@ -48,8 +48,8 @@ function checkRange(args: ValueOf<typeof iommuHwptGetDirtyBitmap.fields>, alignm
   const { iova, length, pageSize } = args;
   const refuse = (code: 'EINVAL' | 'EOVERFLOW', reason: string) =>
     new VfioError(code, reason, { syscall: 'IOMMU_HWPT_GET_DIRTY_BITMAP', subject: rangeText(iova, length) });
-  if (length === 0n) throw refuse('EINVAL', 'length is 0');
-  const last = lastOf(iova, length);
+  // a length of 0 is all of the address space, which only begins at 0
+  const last = lastOf(iova, length === 0n ? ADDRESS_MAX + 1n : length);
   if (last === undefined) throw refuse('EOVERFLOW', 'passes the end of the address space');
   const ends = iova | (last + 1n);
   if ((ends & (alignment - 1n)) !== 0n) throw refuse('EINVAL', `not a multiple of ${alignment}`);
@@ -67,8 +67,8 @@ function checkRange(args: ValueOf<typeof iommuHwptGetDirtyBitmap.fields>, alignm
  *
  * @throws EOPNOTSUPP - an unknown flag, the reserved field is not 0, or the page table was made without dirty bits
  * @throws ENOENT - no such page table
- * @throws EINVAL - length 0, no such page size, or not aligned to it or to the IOAS
- * @throws EOVERFLOW - the range wraps
+ * @throws EINVAL - no such page size, or not aligned to it or to the IOAS
+ * @throws EOVERFLOW - the range wraps, as one of length 0 does that does not begin at 0
  * @throws EFAULT - the bitmap is not accessible
  * @throws ENOMEM - no memory for it
  * @source drivers/iommu/iommufd/hw_pagetable.c iommufd_hwpt_get_dirty_bitmap()
@@ -85,8 +85,8 @@ export async function hwptGetDirtyBitmap(command: Command<typeof iommuHwptGetDir
   using _held = await ioas.iopt.iovaRwsem.read();
   checkTracks(domain, syscall);
   context.host.faults.check('iova_bitmap_alloc:bitmap');
-  const { iova, length, pageSize, data: address } = args;
-  const bitmap = new IovaBitmap(call, { iova, length, pageSize, address });
+  const { iova, pageSize, data: address } = args;
+  const bitmap = new IovaBitmap(call, { iova, length: last - iova + 1n, pageSize, address });
   const keep = (args.flags & IommuHwptGetDirtyBitmapFlag.NO_CLEAR) !== 0;
   for (const { from, to } of ioas.iopt.areas.contiguous(iova, last).pieces) {
     domain.readAndClearDirty(from, to - from + 1n, (start, size) => bitmap.set(start, size), keep);

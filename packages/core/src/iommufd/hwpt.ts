@@ -18,6 +18,8 @@ const pagingFlags =
   IommuHwptAllocFlag.FAULT_ID_VALID |
   IommuHwptAllocFlag.PASID;
 
+const nestedFlags = IommuHwptAllocFlag.FAULT_ID_VALID | IommuHwptAllocFlag.PASID;
+
 /** A page table. Source: drivers/iommu/iommufd/iommufd_private.h struct iommufd_hwpt_paging */
 export class HwptPaging extends IommufdObject implements IoasPageTable {
   readonly context: IommufdContext;
@@ -188,7 +190,7 @@ export async function hwptAlloc(command: AllocCommand): Promise<void> {
   if (!(parent.object instanceof HwptPaging)) {
     throw new VfioError('EINVAL', `${parent.object.kind} ${args.ptId} has no page table`, { syscall });
   }
-  if ((args.flags & ~IommuHwptAllocFlag.FAULT_ID_VALID) !== 0 || args.dataLen === 0) {
+  if ((args.flags & ~nestedFlags) !== 0 || args.dataLen === 0) {
     throw new VfioError('EOPNOTSUPP', 'a nested page table is described by data', { syscall });
   }
   throw new VfioError('EINVAL', `page table ${args.ptId} is not made to be a parent`, { syscall });

@@ -70,7 +70,10 @@ describe('HWPT_ALLOC', () => {
     await fails(alloc({ flags: FAULT_ID_VALID, faultId: 9 }), 'ENOENT');
     const { outHwptId } = await alloc({ flags: PASID });
     await fails(alloc({ ptId: outHwptId }), 'EOPNOTSUPP');
-    await fails(alloc({ ptId: outHwptId, dataType: 1, dataLen: 24 }), 'EINVAL');
+    for (const flags of [0, PASID, FAULT_ID_VALID]) {
+      await fails(alloc({ ptId: outHwptId, dataType: 1, dataLen: 24, flags }), 'EINVAL');
+    }
+    await fails(alloc({ ptId: outHwptId, dataType: 1, dataLen: 24, flags: DIRTY_TRACKING }), 'EOPNOTSUPP');
     await user.map(ioas, user.anon(1), P, 0x10000n);
     const other = await user.ioas();
     await user.map(other, user.anon(1), P, TOP_PLUS);
@@ -158,7 +161,8 @@ describe('dirty tracking', () => {
     await fails(dirty(user, id, 0n, P, { flags: 2 }), 'EOPNOTSUPP');
     await fails(dirty(user, id, 0n, P, { reserved: 1 }), 'EOPNOTSUPP');
     await fails(dirty(user, 999, 0n, P), 'ENOENT');
-    await fails(dirty(user, id, 0n, 0n), 'EINVAL');
+    await fails(dirty(user, id, P, 0n), 'EOVERFLOW');
+    expect(await dirty(user, id, 0n, 0n)).toBe(0n);
     await fails(dirty(user, id, P, U64_MAX), 'EOVERFLOW');
     await fails(dirty(user, id, 1n, P), 'EINVAL');
     await fails(dirty(user, id, 0n, P + 1n), 'EINVAL');

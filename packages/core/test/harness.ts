@@ -209,6 +209,17 @@ export function code(name: string) {
   return expect.objectContaining({ code: name });
 }
 
+/** Whether a promise is still pending after everybody else had a turn. */
+export async function pending(promise: Promise<unknown>): Promise<boolean> {
+  let settled = false;
+  const done = () => {
+    settled = true;
+  };
+  promise.then(done, done);
+  for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
+  return !settled;
+}
+
 /** A registered device and what undoes it. */
 export interface Registered<D extends VfioDevice> extends AsyncDisposable {
   readonly device: D;

@@ -19,21 +19,11 @@ import {
   code,
   iommu,
   openPath,
+  pending,
   register,
   type TestBench,
   TestDevice,
 } from './harness.js';
-
-/** Whether a promise is still pending after everybody else had a turn. */
-async function pending(promise: Promise<unknown>): Promise<boolean> {
-  let settled = false;
-  const done = () => {
-    settled = true;
-  };
-  promise.then(done, done);
-  for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
-  return !settled;
-}
 
 /** Does something and undoes it; the numbers of the steps that could have failed on the way. */
 async function steps(run: () => Promise<void>, back: () => Promise<void>): Promise<number[]> {

@@ -69,7 +69,7 @@ describe('debugfs', () => {
     expect(on.process.readdir(`${root}/dev0`)).toEqual([]);
   });
 
-  it('CORE-088 vanishes before the device directory, and waits for who is reading', async () => {
+  it('CORE-088 (H43) vanishes before the device directory, and waits for who is reading', async () => {
     await withDevice(async (device, directory) => {
       let answer: (state: MigState) => void = () => {};
       device.answer = () =>

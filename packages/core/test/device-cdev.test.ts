@@ -27,7 +27,7 @@ import {
   registerAs,
   unmapAt,
 } from './cdev-harness.js';
-import { benchForEach, code, type Journal, type TestBench } from './harness.js';
+import { benchForEach, code, type Journal, pending, type TestBench } from './harness.js';
 
 let on: TestBench;
 benchForEach(
@@ -103,6 +103,7 @@ describe('the node of a device', () => {
     held.device.request = (count) => asked.push(count);
     const fd = await openCdev(held.device, on.process);
     const gone = unregisterGroupDev(held.device);
+    expect([await pending(gone), asked]).toEqual([true, [0]]);
     await on.clock.advance(10_000);
     expect(asked).toEqual([0, 1]);
     await expect(openCdev(held.device, on.process)).rejects.toEqual(code('ENOENT'));
@@ -209,19 +210,21 @@ describe('VFIO_DEVICE_BIND_IOMMUFD', () => {
     await using held = await registerAs(on, PhysicalDevice, 'dev0');
     const kvm = await on.process.open('/dev/kvm', O.RDWR);
     const vmFd = await on.process.ioctl(kvm, 0xae01);
-    const vmFile = on.process.files.get(vmFd);
-    if (!(vmFile instanceof KvmVmFile)) throw new TypeError('no machine');
+    const otherFd = await on.process.ioctl(kvm, 0xae01);
+    const [vmFile, other] = [on.process.files.get(vmFd), on.process.files.get(otherFd)];
+    if (!(vmFile instanceof KvmVmFile && other instanceof KvmVmFile)) throw new TypeError('no machine');
     const first = await openCdev(held.device, on.process);
     const second = await openCdev(held.device, on.process);
     const iommufd = await openIommufd(on.process);
     fileSetKvm(on.process.files.get(first), vmFile.vm);
+    fileSetKvm(on.process.files.get(second), other.vm);
     await bind(on.process, first, iommufd);
     expect(held.device.kvm).toBe(vmFile.vm);
     await expect(bind(on.process, first, iommufd)).rejects.toEqual(code('EINVAL'));
     await expect(bind(on.process, second, iommufd)).rejects.toEqual(code('EINVAL'));
     expect(held.device.kvm).toBe(vmFile.vm);
     expect(held.device.openCount).toBe(1);
-    for (const fd of [second, first, iommufd, vmFd, kvm]) await on.process.close(fd);
+    for (const fd of [second, first, iommufd, otherFd, vmFd, kvm]) await on.process.close(fd);
     expect(held.device.kvm).toBeUndefined();
   });
 

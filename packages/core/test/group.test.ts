@@ -1,10 +1,12 @@
-import { O } from '@vfio/host';
+import { KvmVmFile, O } from '@vfio/host';
 import { describe, expect, it } from 'vitest';
 import {
   allocDevice,
+  fileSetKvm,
   groupStatus,
   putDevice,
   Request,
+  regionInfo,
   registerGroupDev,
   unregisterGroupDev,
   VfioDevice,
@@ -187,6 +189,8 @@ describe('GET_DEVICE_FD', () => {
     expect([device.openCount, device.journal]).toEqual([2, ['init', 'openDevice']]);
     await on.process.close(path.device);
     expect([device.openCount, device.journal]).toEqual([1, ['init', 'openDevice']]);
+    const info = regionInfo.encode({ argsz: regionInfo.size }, 'little');
+    expect(await on.process.ioctl(second, Request.DEVICE_GET_REGION_INFO, info)).toBe(0);
     await on.process.close(second);
     expect([device.openCount, counts, device.journal]).toEqual([0, [1], ['init', 'openDevice', 'closeDevice']]);
     await on.process.close(await on.getDeviceFd(path.group, 'dev0'));
@@ -204,17 +208,27 @@ describe('GET_DEVICE_FD', () => {
     const container = await on.openContainer();
     await on.setContainer(group, container);
     await on.process.ioctl(container, Request.SET_IOMMU, 3);
-    const module = on.driver.module!.refcount;
+    await on.host.modules.modprobe('kvm');
+    const kvm = await on.process.open('/dev/kvm', O.RDWR);
+    const vm = await on.process.ioctl(kvm, 0xae01);
+    const vmFile = on.process.files.get(vm);
+    if (!(vmFile instanceof KvmVmFile)) throw new TypeError('no machine');
+    fileSetKvm(on.process.files.get(group), vmFile.vm);
+    const state = () => [
+      one.device.openCount,
+      one.device.group?.containerUsers,
+      on.driver.module!.refcount,
+      one.device.record?.registration.value,
+      one.device.kvm,
+    ];
+    const before = [0, 1, on.driver.module!.refcount, 1, undefined];
+    expect(state()).toEqual(before);
     await expect(on.getDeviceFd(group, 'dev0')).rejects.toEqual(code('EIO'));
-    expect([one.device.openCount, one.device.group?.containerUsers, on.driver.module!.refcount]).toEqual([
-      0,
-      1,
-      module,
-    ]);
+    expect(state()).toEqual(before);
     delete fail.openDevice;
     const fd = await on.getDeviceFd(group, 'dev0');
-    expect(fd).toBe(container + 1);
-    for (const one of [fd, group, container]) await on.process.close(one);
+    expect([fd, one.device.kvm]).toEqual([vm + 1, vmFile.vm]);
+    for (const open of [fd, group, container, vm, kvm]) await on.process.close(open);
   });
 
   it('CORE-040 takes a missing open_device for success', async () => {

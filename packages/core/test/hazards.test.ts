@@ -10,7 +10,6 @@ import {
   tryGetRegistration,
   unregisterGroupDev,
   VfioDevice,
-  VfioError,
 } from '../src/index.js';
 import { benchForEach, closePath, code, openPath, register, type TestBench, TestDevice } from './harness.js';
 
@@ -83,7 +82,9 @@ describe('allocation that fails', () => {
         const device = await probe();
         await unregisterGroupDev(device);
         await putDevice(device);
-      } catch {
+      } catch (error) {
+        // and no bug: nothing that was freed has been touched
+        expect(error).toEqual(code('ENOMEM'));
         failures++;
       }
       expect([arm.fired, budget, on.vfio.indexes.used, on.vfio.groups.length]).toEqual([true, 3, 0, 0]);
@@ -91,29 +92,57 @@ describe('allocation that fails', () => {
     expect(failures).toBeGreaterThanOrEqual(recording.steps.length - 2);
   });
 
-  it('H07 and H08: a set that was assigned before the failure is gone, and the index is free', async () => {
+  it('H07 leaves no set behind, and the same key gets a fresh one later', async () => {
     const key = {};
-    let released = 0;
-    class Fails extends VfioDevice {
-      override async init(): Promise<void> {
-        await assignDeviceSet(this, key);
-        throw new VfioError('ENOMEM', 'after the set');
-      }
-      override release(): void {
-        released++;
-      }
-    }
-    class Works extends VfioDevice {
-      override async init(): Promise<void> {
-        await assignDeviceSet(this, key);
-      }
-    }
     const parent = await on.addParent('dev0');
-    await expect(allocDevice(on.vfio, Fails, parent, undefined)).rejects.toEqual(code('ENOMEM'));
-    expect([on.vfio.deviceSets.size, released]).toEqual([0, 0]);
-    const device = await allocDevice(on.vfio, Works, parent, undefined);
-    expect([device.index, on.vfio.deviceSets.size]).toEqual([0, 1]);
-    await putDevice(device);
+    class Assigns extends TestDevice {
+      override async init(): Promise<void> {
+        await assignDeviceSet(this, key);
+        super.init();
+        sets.push(this.deviceSet);
+      }
+    }
+    const sets: unknown[] = [];
+    const probe = async (step?: string) => {
+      if (step) on.host.faults.failOn(step);
+      const device = await allocDevice(on.vfio, Assigns, parent, {});
+      try {
+        await registerGroupDev(device);
+      } finally {
+        if (device.state === 'registered') await unregisterGroupDev(device);
+        await putDevice(device);
+      }
+    };
+    for (const step of ['__vfio_register_dev:name', 'vfio_group_alloc:memory', 'device_add:private']) {
+      await expect(probe(step)).rejects.toEqual(code('ENOMEM'));
+      expect(on.vfio.deviceSets.size).toBe(0);
+    }
+    await probe();
+    expect([sets.length, new Set(sets).size, on.vfio.deviceSets.size]).toEqual([4, 4, 0]);
+  });
+
+  it('H08 after init assigned a set gives back its count and the index, without release', async () => {
+    const key = {};
+    const parent = await on.addParent('dev0');
+    class Assigns extends TestDevice {
+      override async init(): Promise<void> {
+        await assignDeviceSet(this, key);
+        super.init();
+      }
+    }
+    const member = await allocDevice(on.vfio, Assigns, parent, {});
+    const set = member.deviceSet;
+    const state = () => [on.vfio.deviceSets.get(key), set?.deviceCount, set?.devices, on.vfio.indexes.used];
+    const before = [set, 1, [member], 1];
+    expect(state()).toEqual(before);
+    const journal: string[] = [];
+    const failing = allocDevice(on.vfio, Assigns, parent, { journal, fail: { init: 'ENOMEM' } });
+    await expect(failing).rejects.toEqual(code('ENOMEM'));
+    expect(state()).toEqual(before);
+    expect(journal).toEqual(['init']);
+    const next = await allocDevice(on.vfio, Assigns, parent, {});
+    expect([next.index, next.deviceSet]).toEqual([1, set]);
+    for (const device of [member, next]) await putDevice(device);
   });
 });
 

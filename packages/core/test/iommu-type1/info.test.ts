@@ -18,7 +18,7 @@ const recorded =
   '0000000000000000ffffdffe000000000000f0fe00000000ffffffffffff0000';
 
 describe('GET_INFO', () => {
-  it('CORE-182 lists migration, mappings left and windows, at 24, 56 and 72', async () => {
+  it('CORE-182 (H37) lists migration, mappings left and windows, at 24, 56 and 72', async () => {
     const user = (await machine.container([await machine.hardware('0000:00:02.0')])).user();
     const info = await user.info(120);
     expect(info.chain).toEqual([

@@ -439,7 +439,7 @@ describe('UNMAP_DMA of pages that devices hold', () => {
     expect(await user.unmapAll()).toBe(5n * P);
   });
 
-  it('CORE-180 calls a device that never lets go a bug, after 11 notifications', async () => {
+  it('CORE-180 (H39) calls a device that never lets go a bug, after 11 notifications', async () => {
     const group = await machine.emulated('mtty');
     const container = await machine.container([group]);
     const user = container.user();

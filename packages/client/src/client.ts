@@ -14,6 +14,8 @@ import type { Transport } from './transport.js';
 export interface OpenDeviceOptions {
   /** A container to join, set to an IOMMU before; one of its own otherwise, which is closed with the device. */
   readonly container?: Container;
+  /** An iommufd that stands in for a container; its devices share the address space that VFIO has there. */
+  readonly iommufd?: Iommufd;
   /** What a container of its own is set to; `type1v2` unless said otherwise. */
   readonly iommu?: IommuKind;
 }
@@ -122,11 +124,12 @@ export class VfioClient {
       undo.add(() => descriptor.close());
       return descriptor;
     };
-    const container = options.container ?? keep(await this.openContainer());
+    const given = options.iommufd ?? options.container;
+    const container = given ?? keep(await this.openContainer());
     const group = keep(await this.openGroup(node));
     await group.setContainer(container);
     const iommu = options.iommu ?? (node.startsWith('noiommu-') ? 'noiommu' : 'type1v2');
-    if (!options.container) await container.setIommu(iommu);
+    if (!given && container instanceof Container) await container.setIommu(iommu);
     const device = await group.getDevice(address);
     device.closeWith(opened);
     undo.keep();

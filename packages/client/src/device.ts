@@ -100,9 +100,9 @@ export class Device extends Descriptor implements ExerciseDevice {
     return this.#binding;
   }
 
-  /** Where memory for it is mapped: the container of its group, or the address space that it is attached to. */
+  /** Where memory for it is mapped: the container of its group or what stands in for it, or what it is attached to. */
   get space(): DmaSpace {
-    if (this.#group) return this.container;
+    if (this.#group) return this.#group.ioas ?? this.container;
     const { ioas } = this.binding;
     if (!ioas) throw new TypeError(`${this.subject} is attached to no address space by this client`);
     return ioas;

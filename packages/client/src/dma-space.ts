@@ -1,5 +1,6 @@
 // What a container and an IOAS have in common: memory of the client is mapped there, at addresses that devices use.
 
+import { isVfioError } from '@vfio/core';
 import type { Access, Transport } from './transport.js';
 
 /** A mapping to make. */
@@ -68,6 +69,9 @@ export async function mapBuffer(
   const end = async () => {
     try {
       if (isOpen()) await space.unmapDma({ iova, size });
+    } catch (error) {
+      // unmapped with the rest of the space: a container calls that success, an IOAS does not
+      if (!isVfioError(error, 'ENOENT')) throw error;
     } finally {
       memory.free();
     }

@@ -1,10 +1,11 @@
 // A group: the door to its devices.
 
-import { GroupStatusFlag, groupStatus, Request } from '@vfio/core';
+import { GroupStatusFlag, groupStatus, isVfioError, Request } from '@vfio/core';
 import { Descriptor, named } from './call.js';
 import { Container } from './container.js';
 import { Device } from './device.js';
-import type { Iommufd } from './iommufd.js';
+import type { Ioas } from './ioas.js';
+import { Iommufd } from './iommufd.js';
 import type { Transport } from './transport.js';
 
 /** What a group tells of itself. */
@@ -19,6 +20,8 @@ export interface GroupStatus {
 export class Group extends Descriptor {
   /** The container that the group was put into, by this client. */
   container: Container | undefined;
+  /** The address space that its devices are attached to, if an iommufd stands in for a container. */
+  ioas: Ioas | undefined;
 
   /**
    * Opens a group.
@@ -47,12 +50,14 @@ export class Group extends Descriptor {
     new DataView(bytes.buffer).setInt32(0, container.fd, this.transport.byteOrder === 'little');
     await this.ioctl('VFIO_GROUP_SET_CONTAINER', Request.GROUP_SET_CONTAINER, bytes);
     this.container = container instanceof Container ? container : undefined;
+    this.ioas = container instanceof Iommufd ? await compatIoas(container) : undefined;
   }
 
   /** Takes it out; no device may be open. */
   async unsetContainer(): Promise<void> {
     await this.ioctl('VFIO_GROUP_UNSET_CONTAINER', Request.GROUP_UNSET_CONTAINER);
     this.container = undefined;
+    this.ioas = undefined;
   }
 
   /**
@@ -64,5 +69,15 @@ export class Group extends Descriptor {
     const bytes = new TextEncoder().encode(`${name}\0`);
     const fd = await this.ioctl('VFIO_GROUP_GET_DEVICE_FD', Request.GROUP_GET_DEVICE_FD, bytes);
     return new Device(this.transport, fd, name, this);
+  }
+}
+
+/** There is none for devices without an IOMMU. */
+async function compatIoas(iommufd: Iommufd): Promise<Ioas | undefined> {
+  try {
+    return await iommufd.vfioIoas();
+  } catch (error) {
+    if (isVfioError(error, 'ENODEV')) return undefined;
+    throw error;
   }
 }

@@ -7,7 +7,7 @@ export type { DmaBuffer, DmaMapping, DmaSpace, IovaWindow } from './dma-space.js
 export { Group, type GroupStatus } from './group.js';
 export type { Capability } from './info.js';
 export { Ioas } from './ioas.js';
-export { type Binding, Iommufd } from './iommufd.js';
+export { type Binding, type HardwareInfo, Iommufd } from './iommufd.js';
 export { Irq } from './irq.js';
 export { Migration, MigrationStream, type MigStateName, migStateName, type PrecopyInfo } from './migration.js';
 export { ProcessTransport } from './process-transport.js';

@@ -3,10 +3,12 @@
 import {
   IommufdRequest,
   IommuIoasMapFlag,
+  IommuOptionId,
   iommuIoasAllowIovas,
   iommuIoasCopy,
   iommuIoasIovaRanges,
   iommuIoasMap,
+  iommuIoasMapFile,
   iommuIoasUnmap,
   iommuIovaRange,
   isVfioError,
@@ -54,6 +56,34 @@ export class Ioas implements DmaSpace, AsyncDisposable {
     const { vaddr: userVa, size: length } = mapping;
     const value = { size: iommuIoasMap.size, flags: fixed | accessFlags(mapping), ioasId: this.id };
     return (await this.iommufd.request('IOAS_MAP', iommuIoasMap, { ...value, userVa, length, iova })).iova;
+  }
+
+  /**
+   * Maps a part of a file whose contents are memory, such as a memfd.
+   *
+   * @param file - its descriptor, and the bytes of it
+   * @param iova - where it goes; chosen by the kernel unless given
+   * @returns the IOVA
+   */
+  async mapFile(
+    file: { fd: number; start: bigint; size: bigint },
+    iova?: bigint,
+    access: Partial<Access> = {},
+  ): Promise<bigint> {
+    const { fd, start, size: length } = file;
+    const flags = accessFlags(access) | (iova === undefined ? 0 : IommuIoasMapFlag.FIXED_IOVA);
+    const value = { size: iommuIoasMapFile.size, flags, ioasId: this.id, fd, start, length, iova: iova ?? 0n };
+    return (await this.iommufd.request('IOAS_MAP_FILE', iommuIoasMapFile, value)).iova;
+  }
+
+  /** Whether page tables get large pages. */
+  async hugePages(): Promise<boolean> {
+    return (await this.iommufd.option(IommuOptionId.HUGE_PAGES, this.id)) === 1n;
+  }
+
+  /** Gives page tables large pages or not; EINVAL when it is too late. */
+  async setHugePages(on: boolean): Promise<void> {
+    await this.iommufd.option(IommuOptionId.HUGE_PAGES, this.id, on ? 1n : 0n);
   }
 
   /**

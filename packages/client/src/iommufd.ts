@@ -4,14 +4,20 @@ import {
   type Fields,
   type InitOf,
   IommufdRequest,
+  IommuHwInfoType,
   IommuHwptDirtyTrackingFlag,
   IommuHwptGetDirtyBitmapFlag,
+  IommuOptionId,
+  IommuOptionOp,
   IommuVfioIoasOp,
   iommuDestroy,
+  iommuHwInfo,
   iommuHwptAlloc,
   iommuHwptGetDirtyBitmap,
   iommuHwptSetDirtyTracking,
   iommuIoasAlloc,
+  iommuIoasChangeProcess,
+  iommuOption,
   iommuVfioIoas,
   type Struct,
   type ValueOf,
@@ -28,6 +34,18 @@ export interface Binding {
   readonly id: number;
   /** The address space that it is attached to. */
   readonly ioas: Ioas | undefined;
+}
+
+/** What the hardware behind a bound device can do. */
+export interface HardwareInfo {
+  /** IommuHwInfoType of the data. */
+  readonly type: number;
+  /** The struct that belongs to the type; empty for NONE. */
+  readonly data: Uint8Array;
+  /** IommuHwCap bits. */
+  readonly capabilities: bigint;
+  /** How many PASIDs the device has. */
+  readonly maxPasids: number;
 }
 
 /** An open iommufd. Source: include/uapi/linux/iommufd.h */
@@ -102,6 +120,52 @@ export class Iommufd extends Descriptor {
     const what = { size: iommuHwptGetDirtyBitmap.size, hwptId, flags, iova: range.iova, length: range.size };
     await this.request('HWPT_GET_DIRTY_BITMAP', iommuHwptGetDirtyBitmap, { ...what, pageSize, data: memory.address });
     return bitmapOf(memory.bytes(), this.transport.byteOrder);
+  }
+
+  /**
+   * Asks what the hardware behind a device can do.
+   *
+   * @param deviceId - what the device was bound as
+   */
+  async hwInfo(deviceId: number): Promise<HardwareInfo> {
+    const value = { size: iommuHwInfo.size, devId: deviceId };
+    const { dataLen } = await this.request('GET_HW_INFO', iommuHwInfo, value);
+    using memory = new Scratch(this.transport, dataLen);
+    const room = { dataLen, dataUptr: dataLen > 0 ? memory.address : 0n };
+    const info = await this.request('GET_HW_INFO', iommuHwInfo, { ...value, ...room });
+    return {
+      type: info.outDataType,
+      data: info.outDataType === IommuHwInfoType.NONE ? new Uint8Array() : memory.bytes(),
+      capabilities: info.outCapabilities,
+      maxPasids: info.outMaxPasidLog2 === 0 ? 0 : 2 ** info.outMaxPasidLog2,
+    };
+  }
+
+  /** Who pays for pinned pages: the user, over all processes, or the process, as containers count. */
+  async limitsMode(): Promise<'user' | 'process'> {
+    return (await this.option(IommuOptionId.RLIMIT_MODE)) === 1n ? 'process' : 'user';
+  }
+
+  /** Chooses who pays; EBUSY once there is any object. */
+  async setLimitsMode(mode: 'user' | 'process'): Promise<void> {
+    await this.option(IommuOptionId.RLIMIT_MODE, 0, mode === 'process' ? 1n : 0n);
+  }
+
+  /**
+   * Reads an option, or sets it when a value is given.
+   *
+   * @param option - an IommuOptionId
+   * @param objectId - whose option it is, if it is of an object
+   */
+  async option(option: number, objectId = 0, value?: bigint): Promise<bigint> {
+    const op = value === undefined ? IommuOptionOp.GET : IommuOptionOp.SET;
+    const request = { size: iommuOption.size, optionId: option, op, objectId, val64: value ?? 0n };
+    return (await this.request('OPTION', iommuOption, request)).val64;
+  }
+
+  /** Takes over what another process is charged for mappings of files, after the descriptor came from there. */
+  async changeProcess(): Promise<void> {
+    await this.request('IOAS_CHANGE_PROCESS', iommuIoasChangeProcess, { size: iommuIoasChangeProcess.size });
   }
 
   /** The address space that VFIO's own requests and groups work on; ENODEV if there is none. */

@@ -1,4 +1,4 @@
-import { IommuHwptAllocFlag, Request } from '@vfio/core';
+import { IommuHwCap, IommuHwInfoType, IommuHwptAllocFlag, Request } from '@vfio/core';
 import { describe, expect, it } from 'vitest';
 import { ProcessTransport, VfioClient } from '../src/index.js';
 import { createLab, failureOf } from './lab.js';
@@ -144,7 +144,73 @@ describe('a bound device', () => {
   });
 });
 
+describe('an iommufd', () => {
+  it.each(['little', 'big'] as const)('tells of hardware, to a %s-endian program', async (byteOrder) => {
+    const data = Uint8Array.from({ length: 24 }, (_, at) => at);
+    const iommu = { ...host.iommu, maxPasids: 4 };
+    const hwInfo = () => ({ type: IommuHwInfoType.INTEL_VTD, data });
+    await using lab = await createLab({ iommufd: { hwInfo }, host: { iommu, byteOrder } });
+    await using device = await lab.client.openCdev('model0');
+    const { iommufd, id } = device.binding;
+    expect(await iommufd.hwInfo(id)).toEqual({
+      type: IommuHwInfoType.INTEL_VTD,
+      data,
+      capabilities: BigInt(IommuHwCap.DIRTY_TRACKING | IommuHwCap.PCI_ATS_NOT_SUPPORTED),
+      maxPasids: 4,
+    });
+    expect(await failureOf(iommufd.hwInfo(99))).toMatchObject({ code: 'ENOENT', syscall: 'IOMMU_GET_HW_INFO' });
+  });
+
+  it('tells of hardware that says nothing', async () => {
+    await using lab = await createLab({ iommufd: true, host });
+    await using device = await lab.client.openCdev('model0');
+    const { iommufd, id } = device.binding;
+    expect(await iommufd.hwInfo(id)).toMatchObject({ type: 0, data: new Uint8Array(), maxPasids: 0 });
+  });
+
+  it('has its pages paid by the user or by the process', async () => {
+    await using lab = await createLab({ iommufd: true, host });
+    await using iommufd = await lab.client.openIommufd();
+    expect(await iommufd.limitsMode()).toBe('user');
+    await iommufd.setLimitsMode('process');
+    expect(await iommufd.limitsMode()).toBe('process');
+    await iommufd.allocIoas();
+    expect(await failureOf(iommufd.setLimitsMode('user'))).toMatchObject({ code: 'EBUSY', syscall: 'IOMMU_OPTION' });
+  });
+});
+
 describe('an address space', () => {
+  it('has large pages unless it is told not to', async () => {
+    await using lab = await createLab({ iommufd: true, host });
+    await using iommufd = await lab.client.openIommufd();
+    const ioas = await iommufd.allocIoas();
+    expect(await ioas.hugePages()).toBe(true);
+    await ioas.setHugePages(false);
+    expect([await ioas.hugePages(), (await ioas.info()).alignment]).toEqual([false, 4096n]);
+    await ioas.setHugePages(true);
+    expect(await ioas.hugePages()).toBe(true);
+  });
+
+  it('maps files, whose pages a new process takes over', async () => {
+    await using lab = await createLab({ iommufd: true, host });
+    await using iommufd = await lab.client.openIommufd();
+    const ioas = await iommufd.allocIoas();
+    const fd = await iommufd.transport.open('/dev/null');
+    const file = { fd, start: 0x1000n, size: 0x2000n };
+    // nothing is pinned before a device is there
+    expect(await ioas.mapFile(file, iova)).toBe(iova);
+    expect(await ioas.mapFile(file, undefined, { write: false })).not.toBe(iova);
+    expect(await failureOf(ioas.mapFile({ ...file, fd: 99 }))).toMatchObject({
+      code: 'EBADF',
+      syscall: 'IOMMU_IOAS_MAP_FILE',
+    });
+    await iommufd.changeProcess();
+    await using _memory = await ioas.dmaBuffer(0x40_0000n, 4096);
+    expect(await failureOf(iommufd.changeProcess())).toMatchObject({ code: 'EINVAL' });
+    await ioas.unmapDma({ iova, size: 0x2000n });
+    await iommufd.transport.close(fd);
+  });
+
   it('tells the ranges that its devices leave, however many', async () => {
     const reserved = Array.from({ length: 40 }, (_, at) => {
       const start = BigInt(at + 1) * 0x100_0000n;

@@ -24,6 +24,8 @@ export interface LabOptions extends ModelBusOptions {
   readonly host?: HostOptions;
   /** CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV; an object says what the hardware can do. */
   readonly iommufd?: boolean | IommufdOptions;
+  /** CONFIG_VFIO_NOIOMMU, with its parameter on. */
+  readonly noiommu?: boolean;
   /** CONFIG_IOMMUFD_DRIVER. */
   readonly iovaBitmap?: boolean;
 }
@@ -44,16 +46,18 @@ export interface Lab extends AsyncDisposable {
 
 /** Makes a machine. */
 export async function createLab(options: LabOptions = {}): Promise<Lab> {
-  const { devices = 1, oneGroup = false, host: hostOptions, iovaBitmap = true, iommufd = false, ...model } = options;
+  const { devices = 1, oneGroup = false, host: hostOptions, iovaBitmap = true, ...others } = options;
+  const { iommufd = false, noiommu = false, ...model } = others;
   const clock = new VirtualClock();
   const host = new Host({ checked: true, clock, iommu, ...hostOptions });
-  const vfio = new Vfio(host, { iovaBitmap, iommufd, deviceCdev: iommufd !== false });
+  const vfio = new Vfio(host, { iovaBitmap, iommufd, deviceCdev: iommufd !== false, noiommu });
   const bus = new ModelBus(host, vfio, model);
   bus.define();
   await bus.addBus();
   for (let i = 0; i < devices; i++) {
     await bus.addDevice(`model${i}`, i > 0 && oneGroup ? bus.parent('model0').iommuGroup : undefined);
   }
+  if (noiommu) await host.modules.modprobe('vfio', { enable_unsafe_noiommu_mode: '1' });
   await host.modules.modprobe('model');
   return {
     host,

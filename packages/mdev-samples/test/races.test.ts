@@ -35,7 +35,7 @@ describe('every order', { timeout: 60_000 }, () => {
     expect(report.runs).toBeGreaterThan(1);
   });
 
-  it('of creates that do not fit together never takes the pool below zero', async () => {
+  it('H04 of creates that do not fit together never takes the pool below zero', async () => {
     await explore({ preemptions: 1, maxRuns: 300 }, async (seams) => {
       const lab = await Lab.create({ host: seams });
       for (let n = 0; n < 11; n++) await lab.create(`83b8f4f2-509f-382f-3c1e-${String(n).padStart(12, '0')}`, 'mtty-2');

@@ -29,6 +29,7 @@ function mapPiece(domain: IommuDomain, iova: bigint, phys: number, size: bigint,
 /** Shows an area, whose pages are held, to one domain. All or nothing. */
 function mapArea(iopt: IoPagetable, area: IoptArea, pages: IoptPages, domain: IommuDomain): void {
   const end = area.startByte + area.length;
+  const prot = area.prot | (pages.mmio ? IommuProt.MMIO : IommuProt.CACHE);
   let from = area.startByte;
   for (const { index, pfn, pages: count } of pages.frames(area.firstIndex, area.lastIndex)) {
     const first = BigInt(index) * PAGE;
@@ -37,17 +38,19 @@ function mapArea(iopt: IoPagetable, area: IoptArea, pages: IoptPages, domain: Io
     const done = from - area.startByte;
     try {
       const phys = pfn * PAGE_SIZE + Number(from - first);
-      mapPiece(domain, area.start + done, phys, to - from, area.prot | IommuProt.CACHE, iopt.largePagesDisabled);
+      mapPiece(domain, area.start + done, phys, to - from, prot, iopt.largePagesDisabled);
     } catch (error) {
       if (done > 0n) domain.unmap(area.start, done);
       throw error;
     }
     from = to;
   }
+  pages.show(area, domain);
 }
 
 /** Takes an area out of one domain. Source: drivers/iommu/iommufd/pages.c iommu_unmap_nofail() */
-function unmapArea(iopt: IoPagetable, area: IoptArea, domain: IommuDomain): void {
+function unmapArea(iopt: IoPagetable, area: IoptArea, pages: IoptPages, domain: IommuDomain): void {
+  if (!pages.hide(area, domain)) return;
   const unmapped = domain.unmap(area.start, area.length);
   iopt.host.log.warnOn(unmapped !== area.length, `iommufd: unmapped ${unmapped} of ${area.length} bytes`);
 }
@@ -78,7 +81,7 @@ function fill(iopt: IoPagetable, area: IoptArea, pages: IoptPages, domains: read
     }
     pages.charge();
   } catch (error) {
-    for (const domain of done) unmapArea(iopt, area, domain);
+    for (const domain of done) unmapArea(iopt, area, pages, domain);
     pages.unhold(area.firstIndex, area.lastIndex);
     pages.charge();
     throw error;
@@ -94,7 +97,7 @@ export async function unfillDomains(iopt: IoPagetable, area: IoptArea, pages: Io
   iopt.domainsRwsem.assertHeld();
   using _held = await pages.mutex.lock();
   if (!area.filled) return;
-  for (const domain of iopt.domains) unmapArea(iopt, area, domain);
+  for (const domain of iopt.domains) unmapArea(iopt, area, pages, domain);
   letGo(area, pages);
 }
 
@@ -143,7 +146,7 @@ async function empty(iopt: IoPagetable, domain: IommuDomain, areas: Iterable<Iop
     const { pages } = area;
     if (!pages) continue;
     using _held = await pages.mutex.lock();
-    unmapArea(iopt, area, domain);
+    unmapArea(iopt, area, pages, domain);
     if (iopt.domains.length === 0) letGo(area, pages);
   }
 }

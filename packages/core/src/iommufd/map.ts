@@ -2,12 +2,13 @@
  * New mappings, of memory of the caller or of a file. An area takes its place first, without pages; then its pages are
  * pinned and shown to the domains, with the IOVA lock free; only then it is a mapping.
  */
-import { type IoctlCall, IommuProt } from '@vfio/host';
+import { DmaBufFile, type IoctlCall, IommuProt } from '@vfio/host';
 import { VfioError } from '../errors.js';
 import { IommuIoasMapFlag, type iommuIoasMap, type iommuIoasMapFile } from '../uapi/iommufd.js';
 import { IoptArea } from './area.js';
 import type { Command } from './command.js';
 import type { IommufdContext } from './context.js';
+import { allocDmaBufPages } from './dma-buf-pages.js';
 import { fillDomains, unfillDomains } from './domain-fill.js';
 import type { IoPagetable } from './io-pagetable.js';
 import { Ioas } from './ioas.js';
@@ -225,10 +226,12 @@ export async function ioasMap(command: Command<typeof iommuIoasMap.fields>): Pro
 }
 
 /**
- * IOMMU_IOAS_MAP_FILE. A file whose contents cannot be pinned is only found out when somebody wants them.
+ * IOMMU_IOAS_MAP_FILE. A file whose contents cannot be pinned is only found out when somebody wants them. A buffer that a
+ * VFIO device exports is its registers, for other devices to reach.
  *
  * @throws EBADF - no such descriptor
- * @throws EINVAL - the file has no memory that can be pinned
+ * @throws EINVAL - the file has no memory that can be pinned; past the end of a buffer
+ * @throws EOPNOTSUPP, ENODEV - a buffer of something else, or one that is taken back
  * @throws as `ioasMap`
  * @source drivers/iommu/iommufd/ioas.c iommufd_ioas_map_file()
  */
@@ -238,7 +241,11 @@ export async function ioasMapFile(command: Command<typeof iommuIoasMapFile.field
   using ioas = context.objects.hold(args.ioasId, Ioas);
   const file = call.process.files.get(args.fd);
   const prot = convIommuProt(args.flags);
-  const pages = allocFilePages(mapRequest(context, call, args.length, prot), file, args.start);
+  const request = mapRequest(context, call, args.length, prot);
+  const pages =
+    file instanceof DmaBufFile
+      ? await allocDmaBufPages(request, file, args.start)
+      : allocFilePages(request, file, args.start);
   const wanted = wantedIova(args.flags, args.iova);
   const iova = await mapWhole(ioas.object.iopt, pages, args.start % PAGE, args.length, wanted, prot);
   command.respond({ ...args, iova });

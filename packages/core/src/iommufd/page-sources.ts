@@ -101,6 +101,17 @@ function countPages({ length }: MapRequest, start: bigint): number {
 }
 
 /**
+ * What pages of a request are made from.
+ *
+ * @param start - address, or bytes from the start of a file
+ * @throws EINVAL - length 0, or almost all of the address space
+ * @throws EOVERFLOW - the range wraps
+ */
+export function pagesInit(request: MapRequest, start: bigint): PagesInit {
+  return { ...request, npages: countPages(request, start) };
+}
+
+/**
  * Describes memory of the caller. Nothing is pinned, nor looked at.
  *
  * @param address - of the first byte
@@ -110,8 +121,7 @@ function countPages({ length }: MapRequest, start: bigint): number {
  * @source drivers/iommu/iommufd/pages.c iopt_alloc_user_pages()
  */
 export function allocUserPages(request: MapRequest, address: bigint): UserPages {
-  const npages = countPages(request, address);
-  return new UserPages({ ...request, npages }, address - (address % PAGE));
+  return new UserPages(pagesInit(request, address), address - (address % PAGE));
 }
 
 /**
@@ -122,6 +132,5 @@ export function allocUserPages(request: MapRequest, address: bigint): UserPages 
  * @source drivers/iommu/iommufd/pages.c iopt_alloc_file_pages()
  */
 export function allocFilePages(request: MapRequest, file: File, start: bigint): FilePages {
-  const npages = countPages(request, start);
-  return new FilePages({ ...request, npages }, file, start - (start % PAGE));
+  return new FilePages(pagesInit(request, start), file, start - (start % PAGE));
 }

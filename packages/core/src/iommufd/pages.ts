@@ -3,9 +3,19 @@
  * address spaces take slices of. Pages are pinned when the first domain or device wants them and for as long as anybody
  * does, and are charged once, however many want them.
  */
-import { BTree, byNumber, Mutex, PAGE_SIZE, type PinnedRun, type Process, RefCount } from '@vfio/host';
+import {
+  BTree,
+  byNumber,
+  type IommuDomain,
+  Mutex,
+  PAGE_SIZE,
+  type PinnedRun,
+  type Process,
+  RefCount,
+} from '@vfio/host';
 import { VfioError } from '../errors.js';
 import { type AccountMode, type Payer, payerOf, updatePinned } from './accounting.js';
+import type { IoptArea } from './area.js';
 import type { Iommufd } from './iommufd.js';
 
 /** Frames that follow each other, behind pages that do. */
@@ -69,6 +79,26 @@ export abstract class IoptPages {
 
   /** Where the pages begin, as far as that says something about how frames may be aligned. */
   abstract readonly base: bigint;
+
+  /** Registers of a device instead of memory. */
+  get mmio(): boolean {
+    return false;
+  }
+
+  /** Told when a domain got the pages of an area. */
+  show(_area: IoptArea, _domain: IommuDomain): void {}
+
+  /**
+   * Told before a domain loses them.
+   *
+   * @returns whether it still has them
+   */
+  hide(_area: IoptArea, _domain: IommuDomain): boolean {
+    return true;
+  }
+
+  /** Told when an area was cut in parts. */
+  split(_area: IoptArea, _parts: readonly IoptArea[]): void {}
 
   /**
    * Pins pages that nobody holds.

@@ -166,6 +166,7 @@ async function splitArea(iopt: IoPagetable, area: IoptArea, iova: bigint): Promi
   }
   left.pages = pages;
   right.pages = pages.get();
+  pages.split(area, [left, right]);
   area.free();
 }
 

@@ -70,7 +70,7 @@ export class Container {
     if (this.#chosen)
       throw new VfioError('EINVAL', `the container uses ${this.#chosen.driver.name} already`, { syscall });
     using _drivers = await this.vfio.iommuDriversLock.lock();
-    let failure: unknown = new VfioError('ENODEV', `no driver knows IOMMU type ${kind}`, { syscall });
+    let failure: unknown;
     for (const driver of this.vfio.iommuDrivers) {
       if (!this.#allows(driver) || !pin(driver.module)) continue;
       if (driver.checkExtension(kind) <= 0) {
@@ -85,7 +85,7 @@ export class Container {
         failure = error;
       }
     }
-    throw failure;
+    throw failure ?? new VfioError('ENODEV', `no driver knows IOMMU type ${kind}`, { syscall });
   }
 
   async #attachAll(driver: IommuDriver, kind: number, caller: Process): Promise<IommuBackend> {

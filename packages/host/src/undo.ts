@@ -3,6 +3,9 @@
  * back, and leaving the scope takes all back unless the end was reached.
  */
 
+/** The usual end: all was kept. */
+const nothingToDo = Promise.resolve();
+
 /**
  * Steps to take back when a scope is left early.
  *
@@ -32,7 +35,11 @@ export class Undo implements AsyncDisposable {
    *
    * @throws what the failing step threw; an `AggregateError` when several did
    */
-  async [Symbol.asyncDispose](): Promise<void> {
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#steps.length === 0 ? nothingToDo : this.#takeBack();
+  }
+
+  async #takeBack(): Promise<void> {
     const errors: unknown[] = [];
     for (let step = this.#steps.pop(); step; step = this.#steps.pop()) {
       try {

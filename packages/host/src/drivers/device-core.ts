@@ -60,8 +60,8 @@ export class DeviceCore {
    * @throws ENOMEM
    * @source drivers/base/core.c device_add()
    */
-  async add(dev: Device): Promise<void> {
-    await this.#host.lockdep.enter(`device_add ${dev.name}`, () => this.#add(dev));
+  add(dev: Device): Promise<void> {
+    return this.#host.lockdep.enter(`device_add ${dev.name}`, () => this.#add(dev));
   }
 
   /**
@@ -70,8 +70,8 @@ export class DeviceCore {
    *
    * @source drivers/base/core.c device_del()
    */
-  async del(dev: Device): Promise<void> {
-    await this.#host.lockdep.enter(`device_del ${dev.name}`, () => this.#del(dev));
+  del(dev: Device): Promise<void> {
+    return this.#host.lockdep.enter(`device_del ${dev.name}`, () => this.#del(dev));
   }
 
   /**

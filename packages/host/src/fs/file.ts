@@ -47,6 +47,9 @@ export interface MmapRequest {
   readonly process: Process;
 }
 
+/** What giving back a reference comes to, unless it is the last. */
+const stillOpen = Promise.resolve();
+
 /** An open file description. */
 export abstract class File {
   /** {@link O} bits, without those that only mattered for opening. */
@@ -134,9 +137,17 @@ export abstract class File {
   }
 
   /** Gives a reference back. The last one runs `release`, and the promise resolves when that is done. */
-  async put(): Promise<void> {
+  put(): Promise<void> {
+    if (this.#count > 1) {
+      this.#count--;
+      return stillOpen;
+    }
+    return this.#putLast();
+  }
+
+  async #putLast(): Promise<void> {
     if (this.#count === 0) throw new KernelBug('double-free', `put of the closed file ${this.label}`);
-    if (--this.#count > 0) return;
+    this.#count--;
     this.#tracked?.release();
     await this.release?.();
   }

@@ -11,18 +11,24 @@ interface Argument {
 
 /** The byte arguments that are mapped just now. */
 export class EphemeralArguments {
-  readonly #live = new Set<Argument>();
+  /** Few: a call nests or overlaps with hardly any other. */
+  readonly #live: Argument[] = [];
   #next = EPHEMERAL_BASE;
 
   /** Maps `bytes` until the returned `unmap` is called. */
   map(bytes: Uint8Array): { addr: number; unmap(): void } {
-    // A call nests or overlaps with few others; the window starts anew whenever all of them are done.
-    if (this.#live.size === 0) this.#next = EPHEMERAL_BASE;
+    // The window starts anew whenever all of them are done.
+    if (this.#live.length === 0) this.#next = EPHEMERAL_BASE;
     const end = this.#next + Math.max(PAGE_SIZE, pageAlign(bytes.length));
     this.#next = end + PAGE_SIZE;
     const argument = { start: end - bytes.length, bytes };
-    this.#live.add(argument);
-    return { addr: argument.start, unmap: () => void this.#live.delete(argument) };
+    this.#live.push(argument);
+    return { addr: argument.start, unmap: () => this.#remove(argument) };
+  }
+
+  #remove(argument: Argument): void {
+    const at = this.#live.lastIndexOf(argument);
+    if (at >= 0) this.#live.splice(at, 1);
   }
 
   /** The bytes from `address` to the end of the argument it lies in. */

@@ -19,7 +19,15 @@ export async function descriptorIoctl(process: Process, fd: number, request: num
   const file = process.files.get(fd).get();
   try {
     const call = new IoctlCall(process, request >>> 0, BigInt.asUintN(64, arg));
-    return genericIoctl(fd, file, call) ?? (await fileIoctl(file, call));
+    const answer = genericIoctl(fd, file, call);
+    if (answer !== undefined) return answer;
+    if (file.ioctl === undefined) throw noSuchRequest(file, call);
+    try {
+      return await file.ioctl(call);
+    } catch (error) {
+      if (isSystemError(error, 'ENOIOCTLCMD')) throw noSuchRequest(file, call, error);
+      throw error;
+    }
   } finally {
     await file.put();
   }
@@ -36,16 +44,6 @@ function genericIoctl(fd: number, file: File, call: IoctlCall): number | undefin
       return 0;
     default:
       return undefined;
-  }
-}
-
-async function fileIoctl(file: File, call: IoctlCall): Promise<number> {
-  if (file.ioctl === undefined) throw noSuchRequest(file, call);
-  try {
-    return await file.ioctl(call);
-  } catch (error) {
-    if (isSystemError(error, 'ENOIOCTLCMD')) throw noSuchRequest(file, call, error);
-    throw error;
   }
 }
 

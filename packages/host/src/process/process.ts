@@ -75,7 +75,10 @@ export class Process {
   umask = 0o022;
   readonly #table: ProcessTable;
   readonly #killed = new AbortController();
-  readonly #underWay = new Set<Promise<unknown>>();
+  /** Calls that have not returned. */
+  #underWay = 0;
+  /** Called when they all have, once somebody waits for that. */
+  #allReturned: (() => void) | undefined;
   readonly #task: string;
   #exiting: Promise<void> | undefined;
   #status: ExitStatus | undefined;
@@ -162,12 +165,8 @@ export class Process {
       if (!syscalls.watched) return perform();
       return syscalls.call({ process: this, name: 'ioctl', args: { fd, request, arg: addr } }, perform);
     };
-    return this.#call(
-      'ioctl',
-      fd,
-      async () => (arg instanceof Uint8Array ? this.mm.withBytes(arg, run) : run(BigInt(arg))),
-      watchedInside,
-    );
+    const withArgument = () => (arg instanceof Uint8Array ? this.mm.withBytes(arg, run) : run(BigInt(arg)));
+    return this.#call('ioctl', fd, withArgument, watchedInside);
   }
 
   /** Reads at an offset. Answers at once when the file does. */
@@ -414,13 +413,25 @@ export class Process {
   ): Promise<T> {
     if (this.signal.aborted) throw inCall(hasExited(this), syscall, subject);
     const { lockdep, syscalls } = this.host;
-    const run = () => lockdep.run(this.#task, fn);
     const watched = syscalls.watched && args !== watchedInside;
-    return this.#track(
-      syscall,
-      subject,
-      watched ? syscalls.call({ process: this, name: syscall, args: args ?? subjectArgument(subject) }, run) : run(),
-    );
+    const result = watched
+      ? syscalls.call({ process: this, name: syscall, args: args ?? subjectArgument(subject) }, () =>
+          lockdep.run(this.#task, fn),
+        )
+      : lockdep.run(this.#task, fn);
+    this.#underWay++;
+    try {
+      return await result;
+    } catch (error) {
+      throw inCall(error, syscall, subject);
+    } finally {
+      this.#returned();
+    }
+  }
+
+  #returned(): void {
+    this.#underWay--;
+    if (this.#underWay === 0) this.#allReturned?.();
   }
 
   /** A call that answers at once. */
@@ -437,13 +448,13 @@ export class Process {
   }
 
   async #track<T>(syscall: string, subject: string | number | undefined, result: Promise<T>): Promise<T> {
-    this.#underWay.add(result);
+    this.#underWay++;
     try {
       return await result;
     } catch (error) {
       throw inCall(error, syscall, subject);
     } finally {
-      this.#underWay.delete(result);
+      this.#returned();
     }
   }
 
@@ -455,7 +466,11 @@ export class Process {
   }
 
   async #end(status: ExitStatus): Promise<void> {
-    await Promise.allSettled(this.#underWay);
+    if (this.#underWay > 0) {
+      await new Promise<void>((resolve) => {
+        this.#allReturned = resolve;
+      });
+    }
     // Memory goes before descriptors, as in do_exit().
     this.mm.exit();
     await this.mm.settled();

@@ -3,6 +3,7 @@
  */
 import { KernelBug } from '../errors.js';
 import { noteOrigin, type OriginBoundary } from '../origin.js';
+import { freeRunning } from '../scheduler.js';
 import type { Seams } from '../seams.js';
 import type { AcquireOptions, Acquisition } from './lockdep.js';
 
@@ -74,4 +75,9 @@ export function beforeAcquire(
   if (!seams.lockdep.enabled) return undefined;
   if (!options.trylock) seams.lockdep.mightSleep(`lock '${name}'`);
   return seams.lockdep.acquire(lock, name, noteOrigin(outside, LOCK_FRAMES), options);
+}
+
+/** Where others may overtake who is about to take a lock; a promise when it is somebody else's turn. */
+export function lockSwitchPoint({ scheduler }: Seams, kind: string, name: string): Promise<void> | undefined {
+  return scheduler === freeRunning ? undefined : scheduler.switchPoint(`${kind} ${name}`);
 }

@@ -3,9 +3,18 @@
  */
 import { KernelBug } from '../errors.js';
 import type { Seams } from '../seams.js';
-import { beforeAcquire, type Held, HeldLock, type LockClassOptions, type LockOptions } from './held.js';
+import {
+  beforeAcquire,
+  type Held,
+  HeldLock,
+  type LockClassOptions,
+  type LockOptions,
+  lockSwitchPoint,
+} from './held.js';
 import type { Acquisition } from './lockdep.js';
 import { WaitQueue } from './waiters.js';
+
+const noOptions: LockOptions = {};
 
 /** A lock that one task has at a time; the others wait in the order in which they came. */
 export class Mutex {
@@ -34,15 +43,16 @@ export class Mutex {
    * @throws KernelBug('lock') - the lock checker refuses it
    * @throws KernelBug('atomic-sleep') - a spin lock is held
    */
-  async lock(options: LockOptions = {}): Promise<Held> {
-    const acquisition = beforeAcquire(this.#seams, this, this.#name, this.lock, {
-      subclass: options.subclass,
-      validate: this.#validate,
-    });
-    const turn = this.#seams.scheduler.switchPoint(`mutex ${this.#name}`);
+  async lock(options: LockOptions = noOptions): Promise<Held> {
+    const acquisition = this.#seams.lockdep.enabled ? this.#announce(options) : undefined;
+    const turn = lockSwitchPoint(this.#seams, 'mutex', this.#name);
     if (turn !== undefined) await turn;
     if (this.#locked) await this.#waiters.wait(undefined, `mutex '${this.#name}'`, options.signal);
     return this.#take(acquisition);
+  }
+
+  #announce({ subclass }: LockOptions): Acquisition | undefined {
+    return beforeAcquire(this.#seams, this, this.#name, this.lock, { subclass, validate: this.#validate });
   }
 
   /** Takes the lock if nobody has it. */

@@ -5,7 +5,14 @@
 import { KernelBug } from '../errors.js';
 import type { OriginBoundary } from '../origin.js';
 import type { Seams } from '../seams.js';
-import { beforeAcquire, type Held, HeldLock, type LockClassOptions, type LockOptions } from './held.js';
+import {
+  beforeAcquire,
+  type Held,
+  HeldLock,
+  type LockClassOptions,
+  type LockOptions,
+  lockSwitchPoint,
+} from './held.js';
 import type { Acquisition } from './lockdep.js';
 import { WaitQueue } from './waiters.js';
 
@@ -104,7 +111,7 @@ export class RwLock {
       subclass: options.subclass,
       validate: this.#validate,
     });
-    const turn = this.#seams.scheduler.switchPoint(`rwlock ${this.#name} ${mode}`);
+    const turn = lockSwitchPoint(this.#seams, 'rwlock', `${this.#name} ${mode}`);
     if (turn !== undefined) await turn;
     if (this.#free(mode)) this.#count(mode);
     else await this.#waiters.wait(mode, `rwlock '${this.#name}'`, options.signal, () => this.#admit());

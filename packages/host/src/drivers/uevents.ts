@@ -50,7 +50,7 @@ export class UeventEnv {
     const text = String(value);
     this.#bytes += key.length + text.length + 2;
     const full = this.#variables.length >= MAX_VARIABLES || this.#bytes > MAX_BYTES;
-    if (this.#seams.log.warnOn(full, 'add_uevent_var: buffer size too small')) {
+    if (full && this.#seams.log.warnOn(full, 'add_uevent_var: buffer size too small')) {
       throw new SystemError('ENOMEM', `no room for ${key}=${text}`);
     }
     this.#variables.push([key, text]);
@@ -114,11 +114,14 @@ export class Uevents {
     fill(env);
     const seqnum = ++this.#seqnum;
     env.addUeventVar('SEQNUM', seqnum);
-    // A driver leaves: who listens must not load it again because of its device's modalias.
-    const told = env.variables.filter(([key]) => action !== 'unbind' || key !== 'MODALIAS');
-    const event = { action, devpath, subsystem, env: Object.fromEntries(told), seqnum };
+    const told: Record<string, string> = {};
+    for (const [key, value] of env.variables) {
+      // A driver leaves: who listens must not load it again because of its device's modalias.
+      if (action !== 'unbind' || key !== 'MODALIAS') told[key] = value;
+    }
+    const event = { action, devpath, subsystem, env: told, seqnum };
     this.#emitted.push(event);
     if (this.#emitted.length >= 2 * CAPACITY) this.#emitted = this.#emitted.slice(-CAPACITY);
-    for (const subscriber of [...this.#subscribers]) subscriber(event);
+    if (this.#subscribers.size > 0) for (const subscriber of [...this.#subscribers]) subscriber(event);
   }
 }

@@ -166,6 +166,7 @@ describe('a probe', { timeout: 60_000 }, () => {
 
       override openDevice(): void {
         if (!this.parts) throw new TypeError('opened before it was complete');
+        expect([this.state, this.group?.devices]).toEqual(['registered', [this]]);
       }
     }
     return async (seams: ExplorerSeams) => {
@@ -192,7 +193,6 @@ describe('a probe', { timeout: 60_000 }, () => {
           async user() {
             ({ group } = await lab.openGroup(await appeared));
             opened = await unless(['ENODEV'], () => lab.getDeviceFd(group, 'dev0'));
-            if (opened) expect(device.state).toBe('registered');
           },
         },
         async check() {

@@ -13,6 +13,14 @@ const map = new Map(Array.from({ length: entries }, (_, key) => [key, key]));
 const source = Buffer.alloc(entries);
 const target = Buffer.alloc(entries);
 
+const page = 4096;
+const pageSource = Buffer.alloc(page);
+const pageTarget = Buffer.alloc(page);
+/** Of the bitmap of 64 GiB in pages of 4 KiB. */
+const bitmapBytes = 2 << 20;
+const bitmapSource = Buffer.alloc(bitmapBytes);
+const bitmapTarget = Buffer.alloc(bitmapBytes);
+
 async function nothing(): Promise<void> {}
 
 /** Each with the name that the table shows. */
@@ -25,6 +33,12 @@ export const floors = {
   },
   'Buffer.copy 4 B': (count) => {
     for (let i = 0; i < count; i++) sink.total += source.copy(target, 0, i & 0xfc, (i & 0xfc) + 4);
+  },
+  'Buffer.copy 4 KiB': (count) => {
+    for (let i = 0; i < count; i++) sink.total += pageSource.copy(pageTarget);
+  },
+  'Buffer.copy 2 MiB': (count) => {
+    for (let i = 0; i < count; i++) sink.total += bitmapSource.copy(bitmapTarget);
   },
   'empty async call': async (count) => {
     for (let i = 0; i < count; i++) await nothing();

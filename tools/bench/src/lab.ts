@@ -3,8 +3,14 @@
 import {
   allocDevice,
   groupStatus,
+  type IommufdContext,
+  iommufdPhysicalAttachIoas,
+  iommufdPhysicalBind,
+  iommufdPhysicalDetachIoas,
+  iommufdPhysicalUnbind,
   putDevice,
   Request,
+  registerEmulatedIommuDev,
   registerGroupDev,
   unregisterGroupDev,
   Vfio,
@@ -20,9 +26,41 @@ const iommu: IommuOptions = {
   reserved: [],
 };
 
-/** A device without a single operation of its own. */
-class IdleDevice extends VfioDevice {
+/** A device without a single operation of its own but those that iommufd asks of everybody. */
+export class IdleDevice extends VfioDevice {
   override readonly driverName = 'bench';
+
+  override bindIommufd(context: IommufdContext): Promise<number> {
+    return iommufdPhysicalBind(this, context);
+  }
+
+  override unbindIommufd(): Promise<void> {
+    return iommufdPhysicalUnbind(this);
+  }
+
+  override attachIoas(ptId: number): Promise<number> {
+    return iommufdPhysicalAttachIoas(this, ptId);
+  }
+
+  override detachIoas(): Promise<void> {
+    return iommufdPhysicalDetachIoas(this);
+  }
+}
+
+/** A device that pins pages of its user, who gives them back before what is mapped goes. */
+class PinningDevice extends IdleDevice {
+  override dmaUnmap(): void {}
+}
+
+/** What a lab is made with. */
+export interface LabOptions {
+  readonly checked: boolean;
+  /** What stands behind the group: a container, or an iommufd in its place. */
+  readonly behind?: 'container' | 'iommufd';
+  /** The parent sits behind no IOMMU, and reaches memory by pinning. */
+  readonly emulated?: boolean;
+  /** Mappings that a container may have. */
+  readonly mappings?: number;
 }
 
 /** Descriptors of an open device. */
@@ -35,6 +73,9 @@ export interface OpenPath {
 /** A host with VFIO, a parent device in an IOMMU group, and root's process. */
 export interface Lab extends AsyncDisposable {
   readonly host: Host;
+  readonly vfio: Vfio;
+  readonly bus: Bus;
+  readonly parent: Device;
   readonly process: Process;
   /** A registered device on the parent. */
   register(): Promise<VfioDevice>;
@@ -48,37 +89,41 @@ const parentName = 'bench0';
 const type1v2 = 3;
 
 /** Brings a machine up. */
-export async function createLab(checked: boolean): Promise<Lab> {
+export async function createLab(options: LabOptions): Promise<Lab> {
+  const { checked, emulated = false, behind = 'container', mappings } = options;
   const host = new Host({ checked, iommu });
-  const vfio = new Vfio(host);
-  await host.modules.modprobe('vfio_iommu_type1');
-  const bus = new Bus({ name: 'bench', match: () => true });
+  const vfio = new Vfio(host, { iommufd: behind === 'iommufd' });
+  await host.modules.modprobe('vfio_iommu_type1', mappings ? { dma_entry_limit: String(mappings) } : {});
+  const bus = new Bus({ name: 'bench', match: (dev) => dev.name === parentName });
   await host.devices.busRegister(bus);
   const driver = await loadDriver(host, bus);
   const parent = new Device({ name: parentName, bus });
   await host.devices.register(parent);
-  host.iommu.probeDevice(parent);
+  if (!emulated) host.iommu.probeDevice(parent);
   if (parent.driver !== driver) throw new Error('the parent was not bound');
   const process = host.spawn({ comm: 'bench' });
   return {
     host,
+    vfio,
+    bus,
+    parent,
     process,
     async register() {
-      const device = await allocDevice(vfio, IdleDevice, parent, undefined);
-      await registerGroupDev(device);
+      const device = await allocDevice(vfio, emulated ? PinningDevice : IdleDevice, parent, undefined);
+      await (emulated ? registerEmulatedIommuDev : registerGroupDev)(device);
       return device;
     },
     async unregister(device) {
       await unregisterGroupDev(device);
       await putDevice(device);
     },
-    open: () => openPath(process, parent),
+    open: () => openPath(process, parent, behind),
     async close(path) {
       for (const fd of [path.device, path.group, path.container]) await process.close(fd);
     },
     async [Symbol.asyncDispose]() {
       await process.exit(0);
-      host.iommu.removeDevice(parent);
+      if (!emulated) host.iommu.removeDevice(parent);
       await host.devices.unregister(parent);
       await host.modules.rmmod('bench');
       await host.devices.busUnregister(bus);
@@ -104,13 +149,17 @@ async function loadDriver(host: Host, bus: Bus): Promise<Driver> {
   return driver;
 }
 
-async function openPath(process: Process, parent: Device): Promise<OpenPath> {
-  const container = await process.open('/dev/vfio/vfio', O.RDWR);
+async function openPath(
+  process: Process,
+  parent: Device,
+  behind: NonNullable<LabOptions['behind']>,
+): Promise<OpenPath> {
+  const container = await process.open(behind === 'iommufd' ? '/dev/iommu' : '/dev/vfio/vfio', O.RDWR);
   const group = await process.open(`/dev/vfio/${parent.iommuGroup?.id}`, O.RDWR);
   const status = groupStatus.encode({ argsz: groupStatus.size }, process.byteOrder);
   await process.ioctl(group, Request.GROUP_GET_STATUS, status);
   await process.ioctl(group, Request.GROUP_SET_CONTAINER, int32(container));
-  await process.ioctl(container, Request.SET_IOMMU, type1v2);
+  if (behind === 'container') await process.ioctl(container, Request.SET_IOMMU, type1v2);
   const name = new TextEncoder().encode(`${parent.name}\0`);
   return { container, group, device: await process.ioctl(group, Request.GROUP_GET_DEVICE_FD, name) };
 }

@@ -1,22 +1,26 @@
 // Measures and prints. Absolute figures differ from machine to machine: the ratios are what to look at, and they are to a
 // floor that was measured in between.
 //
-//   npm run bench                     everything
+//   npm run bench                     everything, about three minutes
+//   npm run bench -- --part paths     the hot paths beside their floors, or 'scale': what many cost beside few
 //   npm run bench -- --only type1     what has the word in its name
-//   npm run bench -- --rounds 11 --round-ms 50
+//   npm run bench -- --markdown       tables for a README
+//   npm run bench -- --rounds 11 --round-ms 50 --warm-up-ms 3000
 
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { floors } from './floors.js';
 import { type Effort, measure } from './measure.js';
-import { type Bench, benches } from './subjects.js';
-import { duration, rate, ratio, table } from './table.js';
+import { measureScale } from './measure-scale.js';
+import { scaleRow } from './scale.js';
+import { type Bench, benches, type Subject } from './subjects.js';
+import { duration, markdownTable, rate, ratio, table } from './table.js';
+import { type Figure, isMet, targetText, verdict } from './target.js';
 
-/** One subject in one mode, and its floor beside it. */
-interface Figure {
-  readonly ns: number;
-  readonly floorNs: number;
-}
+/** Writes a table. */
+type Write = typeof table;
+
+const parts = ['all', 'paths', 'scale'];
 
 /** A positive number out of the command line. */
 function count(text: string, option: string): number {
@@ -36,40 +40,65 @@ async function figures(bench: Bench, only: string, effort: Effort): Promise<Map<
   return found;
 }
 
+function pathRow({ name, floor, target }: Subject, free: Figure, checked: Figure): string[] {
+  const columns = [duration(free.ns), rate(free.ns), ratio(free.ns / free.floorNs), floor];
+  const asked = target ? [targetText(target), verdict(isMet(free, target))] : ['', ''];
+  return [name, ...columns, ...asked, duration(checked.ns), ratio(checked.ns / free.ns)];
+}
+
+/** The hot paths, in both modes, beside their floors. */
+async function paths(only: string, effort: Effort, write: Write): Promise<void> {
+  const floorNs = await measure(Object.values(floors), effort);
+  const floorRows = Object.keys(floors).map((name, i) => [name, duration(floorNs[i] ?? Number.NaN)]);
+  console.log(`${write(['floor', 'time'], floorRows)}\n`);
+  const rows: string[][] = [];
+  for (const make of benches) {
+    const modes: Map<string, Figure>[] = [];
+    let subjects: readonly Subject[] = [];
+    for (const checked of [false, true]) {
+      await using bench = await make(checked);
+      subjects = bench.subjects;
+      modes.push(await figures(bench, only, effort));
+    }
+    for (const subject of subjects) {
+      const [free, checked] = modes.map((mode) => mode.get(subject.name));
+      if (free && checked) rows.push(pathRow(subject, free, checked));
+    }
+  }
+  const header = ['path', 'time', 'rate', 'to floor', 'floor', 'target', 'result', 'checked', 'to unchecked'];
+  console.log(`${write(header, rows)}\n`);
+}
+
+/** What many cost beside few. */
+async function scale(only: string, write: Write): Promise<void> {
+  const rows = (await measureScale(only)).map(scaleRow);
+  console.log(write(['beside how many', 'few', 'many', 'ratio', 'target', 'result'], rows));
+}
+
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       only: { type: 'string', default: '' },
+      part: { type: 'string', default: 'all' },
+      markdown: { type: 'boolean', default: false },
       rounds: { type: 'string', default: '7' },
       'round-ms': { type: 'string', default: '20' },
+      'warm-up-ms': { type: 'string', default: '1000' },
     },
   });
-  const effort = { rounds: count(values.rounds, 'rounds'), roundMs: count(values['round-ms'], 'round-ms') };
+  const { only, part } = values;
+  if (!parts.includes(part)) throw new RangeError(`--part takes one of ${parts.join(', ')}, not '${part}'`);
+  const effort = {
+    rounds: count(values.rounds, 'rounds'),
+    roundMs: count(values['round-ms'], 'round-ms'),
+    warmUpMs: count(values['warm-up-ms'], 'warm-up-ms'),
+  };
+  const write = values.markdown ? markdownTable : table;
   console.log(
     `Node ${process.version} on ${cpus()[0]?.model.trim() ?? 'an unknown CPU'}, medians of ${effort.rounds} rounds\n`,
   );
-
-  const floorNs = await measure(Object.values(floors), effort);
-  const floorRows = Object.keys(floors).map((name, i) => [name, duration(floorNs[i] ?? Number.NaN)]);
-  console.log(`${table(['floor', 'time'], floorRows)}\n`);
-
-  const rows: string[][] = [];
-  for (const make of benches) {
-    const modes: Map<string, Figure>[] = [];
-    const subjects = new Map<string, string>();
-    for (const checked of [false, true]) {
-      await using bench = await make(checked);
-      for (const { name, floor } of bench.subjects) subjects.set(name, floor);
-      modes.push(await figures(bench, values.only, effort));
-    }
-    for (const [name, floor] of subjects) {
-      const [free, checked] = modes.map((mode) => mode.get(name));
-      if (!free || !checked) continue;
-      const columns = [duration(free.ns), rate(free.ns), ratio(free.ns / free.floorNs)];
-      rows.push([name, ...columns, duration(checked.ns), ratio(checked.ns / free.ns), floor]);
-    }
-  }
-  console.log(table(['path', 'time', 'rate', 'to floor', 'checked', 'to unchecked', 'floor'], rows));
+  if (part !== 'scale') await paths(only, effort, write);
+  if (part !== 'paths') await scale(only, write);
 }
 
 try {

@@ -10,10 +10,15 @@ export interface Effort {
   readonly rounds: number;
   /** How long one round is to take at least, in milliseconds. */
   readonly roundMs: number;
+  /** How long each work runs before the first round, in milliseconds: until its code is compiled for good. */
+  readonly warmUpMs: number;
 }
 
 /** Rounds are at least one repetition long, and never longer than this many. */
 const mostRepetitions = 1 << 26;
+
+/** A work that is warming up looks at the time after this many at the latest. */
+const warmUpRepetitions = 1 << 10;
 
 /** The middle one of some numbers. */
 export function median(numbers: readonly number[]): number {
@@ -29,8 +34,12 @@ async function timeMs(work: Work, count: number): Promise<number> {
   return performance.now() - start;
 }
 
-/** Repetitions that fill a round. Running up to there also warms the work up. */
-async function calibrate(work: Work, roundMs: number): Promise<number> {
+/** Repetitions that fill a round, once the work is warm. */
+async function calibrate(work: Work, { roundMs, warmUpMs }: Effort): Promise<number> {
+  const start = performance.now();
+  for (let count = 1; performance.now() - start < warmUpMs; count = Math.min(2 * count, warmUpRepetitions)) {
+    await work(count);
+  }
   for (let count = 1; ; count *= 2) {
     const took = await timeMs(work, count);
     if (took >= roundMs || count >= mostRepetitions) return count;
@@ -44,7 +53,7 @@ async function calibrate(work: Work, roundMs: number): Promise<number> {
  */
 export async function measure(works: readonly Work[], effort: Effort): Promise<number[]> {
   const counts: number[] = [];
-  for (const work of works) counts.push(await calibrate(work, effort.roundMs));
+  for (const work of works) counts.push(await calibrate(work, effort));
   const times: number[][] = works.map(() => []);
   for (let round = 0; round < effort.rounds; round++) {
     for (const [i, work] of works.entries()) {

@@ -1,18 +1,23 @@
 // What is measured: the paths that a VMM or a device plugin takes often.
 
 import { ProcessTransport, VfioClient } from '@vfio/client';
-import { DmaMapFlag, deviceInfo, iommuType1DmaMap, iommuType1DmaUnmap, PciRegionIndex, Request } from '@vfio/core';
-import { Prot, userBuffer } from '@vfio/host';
+import { deviceInfo, PciRegionIndex, Request } from '@vfio/core';
+import { userBuffer } from '@vfio/host';
 import { Machine } from '@vfio/machine';
 import { driverPackage } from '@vfio/mdev-samples/machine';
 import type { FloorName } from './floors.js';
-import { createLab, type Lab } from './lab.js';
+import { createLab } from './lab.js';
+import { mapper } from './mapper.js';
 import type { Work } from './measure.js';
+import { dirtyScan, dmaCopy } from './memory.js';
+import type { Target } from './target.js';
 
 /** A path and what to hold it against. */
 export interface Subject {
   readonly name: string;
   readonly floor: FloorName;
+  /** In unchecked mode; absent where none is asked for. */
+  readonly target?: Target;
   readonly work: Work;
 }
 
@@ -45,8 +50,17 @@ async function mtty(checked: boolean): Promise<Bench> {
       {
         name: 'mtty register, File.read 4 B',
         floor: 'Buffer.copy 4 B',
+        target: { perSecond: 5e6 },
         work: (count) => {
           for (let i = 0; i < count; i++) atOnce(file.read?.(buffer, at));
+        },
+      },
+      {
+        name: 'mtty register, File.write 4 B',
+        floor: 'Buffer.copy 4 B',
+        target: { perSecond: 5e6 },
+        work: (count) => {
+          for (let i = 0; i < count; i++) atOnce(file.write?.(buffer, at));
         },
       },
       {
@@ -89,12 +103,13 @@ function atOnce(result: number | Promise<number> | undefined): void {
 
 /** The whole life of a device, seen from the driver and from a program. */
 async function life(checked: boolean): Promise<Bench> {
-  const lab = await createLab(checked);
+  const lab = await createLab({ checked });
   return {
     subjects: [
       {
         name: 'device: alloc, register, open, close, unregister, put',
         floor: 'empty async call',
+        target: { perSecond: 20_000 },
         work: async (count) => {
           for (let i = 0; i < count; i++) {
             const device = await lab.register();
@@ -117,7 +132,7 @@ const sizes = [
 
 /** Mapping memory for DMA and unmapping it again, in a container with a real domain. */
 async function type1(checked: boolean): Promise<Bench> {
-  const lab = await createLab(checked);
+  const lab = await createLab({ checked });
   const device = await lab.register();
   const path = await lab.open();
   for (let i = 1; i <= otherMappings; i++) await mapper(lab, path.container, 4096, BigInt(i) << 32n).map();
@@ -143,19 +158,5 @@ async function type1(checked: boolean): Promise<Bench> {
   };
 }
 
-/** Requests for one mapping, encoded once. */
-function mapper({ process }: Lab, container: number, bytes: number, iova: bigint) {
-  const size = BigInt(bytes);
-  const vaddr = process.mm.mmap({ length: bytes, prot: Prot.READ | Prot.WRITE });
-  const flags = DmaMapFlag.READ | DmaMapFlag.WRITE;
-  const order = process.byteOrder;
-  const mapping = iommuType1DmaMap.encode({ argsz: iommuType1DmaMap.size, flags, vaddr, iova, size }, order);
-  const range = iommuType1DmaUnmap.encode({ argsz: iommuType1DmaUnmap.size, flags: 0, iova, size }, order);
-  return {
-    map: () => process.ioctl(container, Request.IOMMU_MAP_DMA, mapping),
-    unmap: () => process.ioctl(container, Request.IOMMU_UNMAP_DMA, range),
-  };
-}
-
 /** Makes the machines, one after the other, with what is to be measured on each. */
-export const benches: readonly ((checked: boolean) => Promise<Bench>)[] = [mtty, life, type1];
+export const benches: readonly ((checked: boolean) => Promise<Bench>)[] = [mtty, life, type1, dmaCopy, dirtyScan];

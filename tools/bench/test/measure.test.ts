@@ -21,7 +21,11 @@ describe('measure', () => {
       const end = performance.now() + 0.01 * count;
       while (performance.now() < end);
     };
-    const [a = 0, b = 0] = await measure([busy('a'), async (count) => busy('b')(count)], { rounds: 3, roundMs: 1 });
+    const [a = 0, b = 0] = await measure([busy('a'), async (count) => busy('b')(count)], {
+      rounds: 3,
+      roundMs: 1,
+      warmUpMs: 1,
+    });
     expect(turns.slice(-6)).toEqual(['a', 'b', 'a', 'b', 'a', 'b']);
     expect(a).toBeGreaterThanOrEqual(10_000);
     expect(b).toBeGreaterThanOrEqual(10_000);

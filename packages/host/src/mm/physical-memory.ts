@@ -122,7 +122,7 @@ export class PageRange {
   write(offset: number, from: Uint8Array): void {
     for (let done = 0; done < from.length; ) {
       const target = this.span(offset + done, from.length - done);
-      target.set(from.subarray(done, done + target.length));
+      target.set(target.length === from.length ? from : from.subarray(done, done + target.length));
       done += target.length;
     }
   }
@@ -333,7 +333,8 @@ export class PhysicalMemory {
       if (range !== undefined) {
         const offset = at - range.basePfn * PAGE_SIZE;
         const length = Math.min(bytes.length - done, range.length - offset);
-        memory(range, offset, bytes.subarray(done, done + length));
+        // a view costs as much as copying a page does
+        memory(range, offset, length === bytes.length ? bytes : bytes.subarray(done, done + length));
         done += length;
         continue;
       }

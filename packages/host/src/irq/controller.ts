@@ -52,6 +52,8 @@ const MAX_IRQ = 0xffff;
  * @source kernel/irq/irqdomain.c, kernel/irq/matrix.c, arch/x86/kernel/apic/vector.c
  */
 export class InterruptController {
+  /** CPUs that can take messages. */
+  readonly cpus: number;
   readonly #seams: Seams;
   readonly #irqs: IdAllocator;
   readonly #lines = new Map<number, IrqLine>();
@@ -63,6 +65,7 @@ export class InterruptController {
   constructor(seams: Seams, options: InterruptOptions = {}) {
     const { cpus = 4 } = options;
     if (!Number.isInteger(cpus) || cpus < 1 || cpus > 255) throw new RangeError(`not a number of CPUs: ${cpus}`);
+    this.cpus = cpus;
     this.#seams = seams;
     this.#irqs = new IdAllocator(seams, 'irq', MAX_IRQ, FIRST_DYNAMIC_IRQ);
     this.#vectors = new Array<IrqVector | undefined>(cpus * VECTORS_PER_CPU).fill(undefined);

@@ -1,6 +1,9 @@
 /*
  * What a file of sysfs is made of, as its owner describes it.
  */
+import type { MmapRequest } from '../fs/file.js';
+import type { InodeMapping } from '../mm/inode-mapping.js';
+import type { Mapping } from '../mm/mapping.js';
 import type { Process } from '../process/process.js';
 
 /** A file of sysfs with text in it: one value, shown and stored as a whole. */
@@ -36,6 +39,10 @@ export interface BinAttribute {
   /** @returns how many bytes were taken; nothing means all */
   // biome-ignore lint/suspicious/noConfusingVoidType: as store
   write?(offset: number, bytes: Uint8Array, process: Process): number | void | Promise<number | void>;
+  /** Absent: ENODEV. */
+  mmap?(request: MmapRequest): Mapping;
+  /** All mappings of the bytes, where somebody wants to zap them. */
+  readonly mapping?: InodeMapping;
 }
 
 /** Attributes that come and go together, in a subdirectory if the group has a name. */

@@ -3,8 +3,10 @@
  * as long as it is read on; every write is one value.
  */
 import { SystemError } from '../errors.js';
-import { File } from '../fs/file.js';
+import { File, type MmapRequest } from '../fs/file.js';
 import { DEFAULT_POLL, Poll } from '../fs/flags.js';
+import type { InodeMapping } from '../mm/inode-mapping.js';
+import type { Mapping } from '../mm/mapping.js';
 import type { UserBuffer } from '../mm/user-buffer.js';
 import type { Process } from '../process/process.js';
 import type { Seams } from '../seams.js';
@@ -134,11 +136,22 @@ export class SysfsTextFile extends SysfsOpenFile {
  * @source fs/sysfs/file.c sysfs_kf_bin_read(), sysfs_kf_bin_write()
  */
 export class SysfsBinFile extends SysfsOpenFile {
+  declare readonly mapping?: InodeMapping;
   readonly #attribute: BinAttribute;
 
   constructor(seams: Seams, entry: SysfsFile, attribute: BinAttribute, process: Process, flags: number) {
     super(seams, entry, process, flags);
     this.#attribute = attribute;
+    if (attribute.mapping) this.mapping = attribute.mapping;
+  }
+
+  /** Source: fs/kernfs/file.c kernfs_fop_mmap(), fs/sysfs/file.c sysfs_kf_bin_mmap() */
+  override async mmap(request: MmapRequest): Promise<Mapping> {
+    return await this.entry.whilePresent(() => {
+      if (!this.#attribute.mmap)
+        throw new SystemError('ENODEV', 'the attribute cannot be mapped', { subject: this.label });
+      return this.#attribute.mmap(request);
+    });
   }
 
   override read(buffer: UserBuffer, position: number): Promise<number> {

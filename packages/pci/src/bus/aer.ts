@@ -23,3 +23,12 @@ export interface AerState {
 export async function doRecovery(_pdev: PciDev, _severity: 'non-fatal' | 'fatal'): Promise<ErsResult> {
   throw new TypeError('to come');
 }
+
+/**
+ * A function tells its root port of an error. Called by hardware, so that nobody waits for the recovery that it may start.
+ *
+ * @source drivers/pci/pcie/aer.c aer_irq(), aer_isr()
+ */
+export function reportError(_pdev: PciDev, _severity: 'correctable' | 'non-fatal' | 'fatal'): void {
+  throw new TypeError('to come');
+}

@@ -24,3 +24,19 @@ export const writeConfigWord = (pdev: PciDev, offset: number, value: number): vo
   writeConfig(pdev, offset, 2, value);
 export const writeConfigDword = (pdev: PciDev, offset: number, value: number): void =>
   writeConfig(pdev, offset, 4, value);
+
+/**
+ * A read of somebody in user space, which waits while the function is being reset.
+ *
+ * @source drivers/pci/access.c pci_user_read_config_byte() and its like
+ */
+export async function userReadConfig(pdev: PciDev, offset: number, width: PciWidth): Promise<number> {
+  while (pdev.cfgBlocked !== undefined) await pdev.cfgBlocked;
+  return readConfig(pdev, offset, width);
+}
+
+/** As `userReadConfig`. */
+export async function userWriteConfig(pdev: PciDev, offset: number, width: PciWidth, value: number): Promise<void> {
+  while (pdev.cfgBlocked !== undefined) await pdev.cfgBlocked;
+  writeConfig(pdev, offset, width, value);
+}

@@ -1,6 +1,7 @@
 /*
  * Buses and slots, as enumeration found them. A bus is what shares wires: functions that are reset together.
  */
+import type { Device } from '@vfio/host';
 import type { PciSegment } from './function.js';
 import type { PciDev } from './pci-dev.js';
 import type { PciDomain } from './pci-domain.js';
@@ -22,6 +23,10 @@ export class PciBus {
   readonly devices: PciDev[] = [];
   /** The buses below it. */
   readonly children: PciBus[] = [];
+  /** What is below may have 256 functions in one slot: the bridge above routes them so. */
+  ariEnabled = false;
+  /** `pci_bus/0000:00`, below the bridge above or the host bridge. */
+  dev: Device | undefined;
   /** Slots that a hotplug driver has registered. */
   readonly slots: PciSlot[] = [];
 

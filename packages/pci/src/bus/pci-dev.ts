@@ -2,11 +2,13 @@
  * A PCI function as drivers see it: what enumeration read of it, its resources, and what the services of the bus keep about
  * it. The services themselves are functions, one file for each concern beside this one, named as in the kernel without `pci_`.
  */
-import { Device, type DeviceOptions, type Host, type IrqLine } from '@vfio/host';
+import { type AttributeGroup, Device, type DeviceOptions, type Host, type IrqLine } from '@vfio/host';
 import type { AerState } from './aer.js';
 import type { PciFunction } from './function.js';
+import type { IntxWire } from './intx-routing.js';
 import type { MsiState } from './msi.js';
 import type { PciBus, PciSlot } from './pci-bus.js';
+import type { PciDevPort } from './port.js';
 import type { PowerState } from './power.js';
 import { CFG_SPACE_SIZE, HeaderType, ResourceIndex } from './regs.js';
 import type { ResetMethod } from './reset.js';
@@ -54,6 +56,11 @@ export class PciDev extends Device {
   /** The pin's line; several functions may have the same. */
   irqLine: IrqLine | undefined;
 
+  /** Where its pin leads; undefined: nowhere. */
+  intxWire: IntxWire | undefined;
+  /** Its hardware's side of the bus, while it is in the machine. */
+  port: PciDevPort | undefined;
+
   /** Offsets of capabilities; 0: it has none. */
   pmCap = 0;
   pcieCap = 0;
@@ -66,6 +73,17 @@ export class PciDev extends Device {
   /** By `ResourceIndex`: BARs, ROM, SR-IOV BARs, windows of a bridge. One that is not there has no flags. */
   readonly resource: Resource[] = Array.from({ length: ResourceIndex.COUNT }, () => new Resource('', 0, 0));
 
+  /** @internal its files, made when it is added */
+  sysfsGroups: readonly AttributeGroup[] | undefined;
+  /** Drivers may have it: enumeration is done with it. */
+  matchDriver = false;
+  /** Its hardware has parity errors that nobody should act on, says an administrator. */
+  brokenParityStatus = false;
+  /** It may not use message signalled interrupts. */
+  noMsi = false;
+  /** Bits of addresses that it can reach, as its driver said. */
+  dmaMaskBits = 32;
+  coherentDmaMaskBits = 32;
   /** How often it is enabled. */
   enableCnt = 0;
   isBusmaster = false;

@@ -15,6 +15,7 @@ export class Resource {
   /** `ResourceFlag` bits. */
   flags: number;
   parent: Resource | undefined;
+  /** Inside of it, ascending. */
   readonly children: Resource[] = [];
 
   constructor(name: string, start: number, end: number, flags = 0) {
@@ -50,14 +51,16 @@ export class ResourceTree {
    * @source kernel/resource.c request_resource()
    */
   request(parent: Resource, resource: Resource): void {
+    const { children } = parent;
     const inside = resource.start >= parent.start && resource.end <= parent.end && resource.end >= resource.start;
-    const other = parent.children.find((child) => child.overlaps(resource.start, resource.end));
-    if (!inside || other) {
-      const why = other ? `overlaps ${other.name}` : `is not inside of ${parent.name}`;
+    const at = firstEndingFrom(children, resource.start);
+    const other = children[at];
+    const conflict = other?.overlaps(resource.start, resource.end) ? other : undefined;
+    if (!inside || conflict) {
+      const why = conflict ? `overlaps ${conflict.name}` : `is not inside of ${parent.name}`;
       throw new SystemError('EBUSY', `${resource.name} ${why}`, { syscall: 'request_resource' });
     }
-    const at = parent.children.findIndex((child) => child.start > resource.end);
-    parent.children.splice(at < 0 ? parent.children.length : at, 0, resource);
+    children.splice(at, 0, resource);
     resource.parent = parent;
   }
 
@@ -69,13 +72,48 @@ export class ResourceTree {
     resource.parent = undefined;
   }
 
+  /**
+   * The lowest free range in a parent.
+   *
+   * @param align - a power of two
+   * @param limit - last address that will do
+   * @source kernel/resource.c find_resource_space()
+   */
+  findFree(parent: Resource, size: number, align: number, limit = parent.end): number | undefined {
+    const last = Math.min(parent.end, limit);
+    let start = alignUp(parent.start, align);
+    for (const child of parent.children) {
+      if (start + size - 1 < child.start) break;
+      start = Math.max(start, alignUp(child.end + 1, align));
+    }
+    return start + size - 1 <= last ? start : undefined;
+  }
+
   /** The innermost range that holds an address. */
   find(address: number): Resource | undefined {
     let found: Resource | undefined;
     for (let at: Resource | undefined = this.root; at; ) {
-      at = at.children.find((child) => child.overlaps(address, address));
+      const child: Resource | undefined = at.children[firstEndingFrom(at.children, address)];
+      at = child?.overlaps(address, address) ? child : undefined;
       found = at ?? found;
     }
     return found;
   }
+}
+
+/** Rounds up to a power of two. */
+export function alignUp(value: number, align: number): number {
+  return Math.ceil(value / align) * align;
+}
+
+/** Index of the first range that ends at an address or behind it. */
+function firstEndingFrom(ranges: readonly Resource[], address: number): number {
+  let low = 0;
+  let high = ranges.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((ranges[middle]?.end ?? 0) < address) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

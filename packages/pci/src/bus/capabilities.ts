@@ -1,0 +1,67 @@
+/*
+ * What enumeration learns of a function's capabilities, before the function is on its bus.
+ */
+import { findCapability, findExtCapability } from './caps.js';
+import { readConfigDword, readConfigWord, writeConfigWord } from './config.js';
+import { enableAcs } from './groups.js';
+import type { PciDev } from './pci-dev.js';
+import { PowerState } from './power.js';
+import { CapId, Exp, ExpType, ExtCapId, Pm } from './regs.js';
+
+/**
+ * Finds the capabilities that the bus itself works with.
+ *
+ * @source drivers/pci/probe.c pci_init_capabilities()
+ */
+export function initCapabilities(pdev: PciDev): void {
+  pdev.msiCap = findCapability(pdev, CapId.MSI);
+  pdev.msixCap = findCapability(pdev, CapId.MSIX);
+  pdev.pmCap = findCapability(pdev, CapId.PM);
+  pdev.afCap = findCapability(pdev, CapId.AF);
+  pdev.currentState = currentState(pdev);
+  configureAri(pdev);
+  enableAcs(pdev);
+}
+
+/** Finds the PCI Express capability, which the size of config space depends on. Source: drivers/pci/probe.c set_pcie_port_type() */
+export function setPciePortType(pdev: PciDev): void {
+  pdev.pcieCap = findCapability(pdev, CapId.EXP);
+  pdev.pcieFlags = pdev.pcieCap === 0 ? 0 : readConfigWord(pdev, pdev.pcieCap + Exp.FLAGS);
+}
+
+/** Whether a function is above a link: what is below it is one device. Source: include/linux/pci.h pcie_downstream_port() */
+export function isDownstreamPort(pdev: PciDev): boolean {
+  if (!pdev.isPcie) return false;
+  return (
+    pdev.pcieType === ExpType.ROOT_PORT || pdev.pcieType === ExpType.DOWNSTREAM || pdev.pcieType === ExpType.PCIE_BRIDGE
+  );
+}
+
+/**
+ * Has the port above a link route by function number alone when the first function below says that it understands that.
+ *
+ * @source drivers/pci/pci.c pci_configure_ari()
+ */
+function configureAri(pdev: PciDev): void {
+  const { pciBus } = pdev;
+  const bridge = pciBus.self;
+  if (!pdev.isPcie || pdev.devfn !== 0 || !bridge?.isPcie) return;
+  if ((readConfigDword(bridge, bridge.pcieCap + Exp.DEVCAP2) & Exp.DEVCAP2_ARI) === 0) return;
+  const register = bridge.pcieCap + Exp.DEVCTL2;
+  const control = readConfigWord(bridge, register);
+  pciBus.ariEnabled = findExtCapability(pdev, ExtCapId.ARI) !== 0;
+  writeConfigWord(bridge, register, pciBus.ariEnabled ? control | Exp.DEVCTL2_ARI : control & ~Exp.DEVCTL2_ARI);
+}
+
+/** Whether a bridge has a slot that devices come to and go from. Source: drivers/pci/probe.c set_pcie_hotplug_bridge() */
+export function isHotplugBridge(pdev: PciDev): boolean {
+  if (!isDownstreamPort(pdev) || (pdev.pcieFlags & Exp.FLAGS_SLOT) === 0) return false;
+  return (readConfigDword(pdev, pdev.pcieCap + Exp.SLTCAP) & Exp.SLTCAP_HPC) !== 0;
+}
+
+/** The state that a function is in; one without power management is in D0. Source: drivers/pci/pci.c pci_update_current_state() */
+function currentState(pdev: PciDev): PowerState {
+  if (pdev.pmCap === 0) return PowerState.D0;
+  const state = readConfigWord(pdev, pdev.pmCap + Pm.CTRL) & Pm.CTRL_STATE_MASK;
+  return Object.values(PowerState).find((value) => value === state) ?? PowerState.D0;
+}

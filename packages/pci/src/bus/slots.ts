@@ -1,0 +1,49 @@
+/*
+ * Slots of /sys/bus/pci/slots: the functions of one device number, that somebody can take out, or reset, together.
+ */
+import { type HotplugSlot, type PciBus, PciSlot } from './pci-bus.js';
+import type { PciDev } from './pci-dev.js';
+import { slotOf } from './regs.js';
+
+/**
+ * A hotplug driver looks after a slot.
+ *
+ * @param name - in /sys/bus/pci/slots; a number is added when it is taken
+ * @throws ENOMEM
+ * @source drivers/pci/slot.c pci_create_slot()
+ */
+export function createSlot(bus: PciBus, number: number, name: string, hotplug: HotplugSlot): PciSlot {
+  const { type, number: domain } = bus.domain;
+  const dir = type.slotsDir;
+  let unique = name;
+  for (let suffix = 1; dir.lookup(unique); suffix++) unique = `${name}-${suffix}`;
+  const slot = new PciSlot(bus, number, unique, hotplug);
+  const own = dir.mkdir(unique);
+  try {
+    const hex = (value: number, digits: number) => value.toString(16).padStart(digits, '0');
+    const address = `${hex(domain, 4)}:${hex(bus.number, 2)}:${hex(number, 2)}`;
+    own.addFile({ name: 'address', mode: 0o444, show: () => `${address}\n` });
+  } catch (error) {
+    own.remove();
+    throw error;
+  }
+  bus.slots.push(slot);
+  for (const pdev of bus.devices) if (slotOf(pdev.devfn) === number) pdev.slot = slot;
+  return slot;
+}
+
+/** Nobody looks after it any more. Source: drivers/pci/slot.c pci_destroy_slot() */
+export function destroySlot(slot: PciSlot): void {
+  const { bus } = slot;
+  const at = bus.slots.indexOf(slot);
+  if (at < 0) return;
+  bus.slots.splice(at, 1);
+  for (const pdev of bus.devices) if (pdev.slot === slot) pdev.slot = undefined;
+  bus.domain.type.slotsDir.removeEntry(slot.name);
+}
+
+/** A function comes to a slot that somebody looks after. Source: drivers/pci/slot.c pci_dev_assign_slot() */
+export function assignSlot(pdev: PciDev): void {
+  const number = slotOf(pdev.devfn);
+  pdev.slot = pdev.pciBus.slots.find((slot) => slot.number === number);
+}

@@ -21,6 +21,7 @@ export { clearMaster, disableDevice, enableDevice, setMaster } from './enable.js
 export type { PciFunction, PciPort, PciRoot, PciSegment, PciWidth, PciWindow } from './function.js';
 export { acsEnabled } from './groups.js';
 export { removeBusDevice, rescanBus, stopAndRemoveBusDevice, surpriseRemove } from './hotplug.js';
+export { addIdsParam } from './ids-param.js';
 export { checkAndMaskIntx, checkAndUnmaskIntx, intx, intxMaskSupported } from './intx.js';
 export * from './msi.js';
 export { type HotplugSlot, PciBus, PciSlot } from './pci-bus.js';

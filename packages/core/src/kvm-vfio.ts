@@ -44,10 +44,15 @@ class KvmVfio implements KvmDevice {
     if (attr !== FileAttr.ADD && attr !== FileAttr.DEL) throw unknown(attribute);
     const bytes = call.copyInAt(addr, 4);
     const fd = new DataView(bytes.buffer, bytes.byteOffset).getInt32(0, call.order === 'little');
-    const file = call.process.files.get(fd);
-    using _held = await this.#lock.lock();
-    if (attr === FileAttr.ADD) await this.#add(file, fd);
-    else await this.#remove(file, fd);
+    // held over the wait for the lock: the descriptor may be closed meanwhile
+    const file = call.process.files.get(fd).get();
+    try {
+      using _held = await this.#lock.lock();
+      if (attr === FileAttr.ADD) await this.#add(file, fd);
+      else await this.#remove(file, fd);
+    } finally {
+      await file.put();
+    }
     return 0;
   }
 
@@ -72,8 +77,12 @@ class KvmVfio implements KvmDevice {
 
   /** The machine must know whether any of the files stands for DMA that does not snoop. */
   async #updateCoherency(): Promise<void> {
-    const coherent = await Promise.all(this.#files.map((file) => fileEnforcedCoherent(file)));
-    const noncoherent = coherent.includes(false);
+    let noncoherent = false;
+    // one after the other: each takes a lock of the same class
+    for (const file of this.#files) {
+      noncoherent = !(await fileEnforcedCoherent(file));
+      if (noncoherent) break;
+    }
     if (noncoherent === this.#noncoherent) return;
     this.#noncoherent = noncoherent;
     if (noncoherent) this.#vm.registerNoncoherentDma();

@@ -97,6 +97,31 @@ describe('kvm-vfio', () => {
     await on.process.close(vm.fd);
   });
 
+  it('holds a file from the start of a request, so that nobody closes it in the middle', async () => {
+    await using one = await register(on, 'dev0');
+    await using two = await register(on, 'dev1');
+    const files = [await on.openGroup(one.device), await on.openGroup(two.device)];
+    const vm = await makeVm();
+    // the second waits for the first; its descriptor goes meanwhile
+    const requests = files.map((file) => attr(vm.device, add, file));
+    await Promise.all(files.map((file) => on.process.close(file)));
+    await Promise.all(requests);
+    await expect(on.openGroup(two.device)).rejects.toEqual(code('EBUSY'));
+    for (const fd of [vm.device, vm.fd]) await on.process.close(fd);
+    expect([one, two].map(({ device }) => device.group?.openedFile)).toEqual([undefined, undefined]);
+  });
+
+  it('has the files of several groups at once', async () => {
+    await using one = await register(on, 'dev0');
+    await using two = await register(on, 'dev1');
+    const files = [await on.openGroup(one.device), await on.openGroup(two.device)];
+    const vm = await makeVm();
+    for (const file of files) await attr(vm.device, add, file);
+    for (const { device } of [one, two]) expect(device.group?.kvm).toBe(vm.vm);
+    for (const file of files) await attr(vm.device, del, file);
+    for (const fd of [...files, vm.device, vm.fd]) await on.process.close(fd);
+  });
+
   it('tells the machine of DMA that does not snoop', async () => {
     await using other = await bench({ host: { iommu: { ...iommu, enforceCoherency: false } } });
     await using one = await register(other, 'dev0');

@@ -102,6 +102,7 @@ export { DeviceCore, type DeviceCoreOptions } from './drivers/device-core.js';
 export { Driver, type DriverOptions } from './drivers/driver.js';
 export { DriverData } from './drivers/driver-data.js';
 export { matchDriverOverride, setDriverOverride } from './drivers/driver-override.js';
+export { RuntimePm, type RuntimePmOps, type RuntimePmOptions, type RuntimeStatus } from './drivers/runtime-pm.js';
 export { type Uevent, type UeventAction, UeventEnv, Uevents, ueventActions } from './drivers/uevents.js';
 export type { Attribute, AttributeGroup, BinAttribute } from './sysfs/attribute.js';
 export { Debugfs } from './sysfs/debugfs.js';

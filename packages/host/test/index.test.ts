@@ -74,6 +74,7 @@ it('exports these names and no others', () => {
       "RLIM_INFINITY",
       "RealClock",
       "RefCount",
+      "RuntimePm",
       "RwLock",
       "Seek",
       "SegmentationFault",

@@ -260,7 +260,7 @@ export class DeviceCore {
     this.#addClassLinks(dev, dir, undo);
     dir.addGroups([...(dev.class?.options.devGroups ?? []), ...(dev.options.groups ?? [])]);
     this.#addToBus(dev, dir, undo);
-    if (this.#powerManagement && !dev.options.noPower) addPowerGroup(dir);
+    if (this.#powerManagement && !dev.options.noPower) addPowerGroup(dir, dev.pm);
     this.#addNode(dev, dir, undo);
 
     dev.bus?.notify('add-device', dev);

@@ -15,6 +15,7 @@ import type { DeviceClass, DeviceNodeName } from './class.js';
 import type { DriverCoreHost } from './core-host.js';
 import type { DeviceRecord } from './device-record.js';
 import type { Driver } from './driver.js';
+import type { RuntimePm } from './runtime-pm.js';
 import type { UeventEnv } from './uevents.js';
 
 /** What a device is made of. */
@@ -57,6 +58,8 @@ export class Device {
   dmaCoherent: boolean;
   /** What `driver_override` says. */
   driverOverride: string | undefined;
+  /** Whether it is suspended while nobody uses it; set by its bus before it is added, or not at all. */
+  pm: RuntimePm | undefined;
   /** @internal whose data the driver put on it */
   drvdata: { clear(dev: Device): void } | undefined;
   /** @internal set by init */

@@ -1,12 +1,13 @@
 /*
- * The directory `power/` of a device. Nothing in this host suspends a device by itself, so it shows what Linux shows of
- * a device whose driver has not enabled runtime power management.
+ * The directory `power/` of a device. Most devices are never suspended: of them it shows what Linux shows of a device whose
+ * driver has not enabled runtime power management.
  */
 import { SystemError } from '../errors.js';
 import type { AttributeGroup } from '../sysfs/attribute.js';
 import type { SysfsDir } from '../sysfs/dir.js';
 import type { LazyEntry } from '../sysfs/lazy.js';
 import { sysfsStreq } from '../sysfs/parse.js';
+import type { RuntimePm } from './runtime-pm.js';
 
 /** Names of the files. */
 const files = [
@@ -17,8 +18,8 @@ const files = [
   'runtime_suspended_time',
 ] as const;
 
-/** The same for all devices: what is different about one comes with its files. */
-const entry: LazyEntry = { describeEntry: powerGroup };
+/** The same for all devices without runtime power management: what is different about one comes with its files. */
+const entry: LazyEntry = { describeEntry: () => powerGroup(undefined) };
 
 /**
  * Gives a device its `power/`, whose files are made when somebody looks at them.
@@ -26,8 +27,8 @@ const entry: LazyEntry = { describeEntry: powerGroup };
  * @throws EEXIST, ENOENT, ENOMEM - as `SysfsDir.mkdir`
  * @source drivers/base/power/sysfs.c dpm_sysfs_add()
  */
-export function addPowerGroup(dir: SysfsDir): void {
-  dir.addLazyGroup('power', files, entry);
+export function addPowerGroup(dir: SysfsDir, pm: RuntimePm | undefined): void {
+  dir.addLazyGroup('power', files, pm ? { describeEntry: () => powerGroup(pm) } : entry);
 }
 
 /**
@@ -35,10 +36,16 @@ export function addPowerGroup(dir: SysfsDir): void {
  *
  * @source drivers/base/power/sysfs.c pm_runtime_attrs
  */
-function powerGroup(): AttributeGroup {
-  let control: 'auto' | 'on' = 'auto';
+function powerGroup(pm: RuntimePm | undefined): AttributeGroup {
   const noAutosuspend = () => {
     throw new SystemError('EIO', 'the device does not use autosuspend');
+  };
+  let wish: 'auto' | 'on' = 'auto';
+  const shown = () => (pm ? (pm.allowed ? 'auto' : 'on') : wish);
+  const store = async (control: 'auto' | 'on') => {
+    wish = control;
+    if (control === 'auto') await pm?.allow();
+    else await pm?.forbid();
   };
   return {
     name: 'power',
@@ -47,16 +54,16 @@ function powerGroup(): AttributeGroup {
       {
         name: 'control',
         mode: 0o644,
-        show: () => `${control}\n`,
-        store: (text) => {
-          if (sysfsStreq(text, 'auto')) control = 'auto';
-          else if (sysfsStreq(text, 'on')) control = 'on';
+        show: () => `${shown()}\n`,
+        store: async (text) => {
+          if (sysfsStreq(text, 'auto')) await store('auto');
+          else if (sysfsStreq(text, 'on')) await store('on');
           else throw new SystemError('EINVAL', 'neither auto nor on');
         },
       },
-      { name: 'runtime_active_time', mode: 0o444, show: () => '0\n' },
-      { name: 'runtime_status', mode: 0o444, show: () => 'unsupported\n' },
-      { name: 'runtime_suspended_time', mode: 0o444, show: () => '0\n' },
+      { name: 'runtime_active_time', mode: 0o444, show: () => `${Math.floor(pm?.activeMs ?? 0)}\n` },
+      { name: 'runtime_status', mode: 0o444, show: () => `${pm?.statusText ?? 'unsupported'}\n` },
+      { name: 'runtime_suspended_time', mode: 0o444, show: () => `${Math.floor(pm?.suspendedMs ?? 0)}\n` },
     ],
   };
 }

@@ -109,17 +109,13 @@ export async function deviceAdd(pdev: PciDev): Promise<void> {
   await using undo = new Undo();
   initCapabilities(pdev);
   wirePin(pdev);
-  const port = new PciDevPort(pdev);
-  pdev.port = port;
-  undo.add(() => {
-    port.close();
-    pdev.port = undefined;
-  });
   insert(pciBus, pdev);
   undo.add(() => remove(pciBus, pdev));
   await pdev.pciHost.devices.add(pdev);
-  hw.plug(port);
   undo.keep();
+  const port = new PciDevPort(pdev);
+  pdev.port = port;
+  hw.plug(port);
 }
 
 /** By number; virtual functions are added behind all others. */

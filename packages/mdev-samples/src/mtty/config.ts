@@ -3,23 +3,7 @@
  * stored. Writes are told apart by the offset of the access as a whole, so that the middle of a register takes none.
  */
 import type { AccessWidth } from '../common/access.js';
-import { CONFIG_SPACE_SIZE } from '../common/layout.js';
-
-/** Offsets of the registers that are more than a constant. */
-export const ConfigOffset = {
-  ID: 0x00,
-  COMMAND: 0x04,
-  STATUS: 0x06,
-  REVISION: 0x08,
-  BAR0: 0x10,
-  BAR1: 0x14,
-  BAR2: 0x18,
-  BAR3: 0x1c,
-  BAR4: 0x20,
-  SUBSYSTEM: 0x2c,
-  INTERRUPT_LINE: 0x3c,
-  INTERRUPT_PIN: 0x3d,
-} as const;
+import { ALL_ONES, ConfigOffset, SampleConfigSpace } from '../common/config-space.js';
 
 /** Vendor 0x4348, device 0x3253: a WCH CH352, which Linux takes for a 16550A without looking. */
 const DEVICE_ID = 0x3253_4348;
@@ -35,7 +19,6 @@ const BAR_IO = 0x1;
 const BAR_LOW_BITS = 0x3;
 /** What all ones leave of an I/O BAR of eight bytes. */
 const BAR_SIZE_MASK = 0xffff_fff8;
-const ALL_ONES = 0xffff_ffff;
 const INTERRUPT_PIN_A = 1;
 /** Bytes of the card that mean nothing here: offset and value. */
 const VENDOR_BYTES = [
@@ -55,9 +38,7 @@ const OFFSETS = 0x1_0000;
  *
  * @source samples/vfio-mdev/mtty.c mtty_create_config_space(), handle_pci_cfg_write()
  */
-export class MttyConfigSpace {
-  readonly #bytes = new Uint8Array(CONFIG_SPACE_SIZE);
-  readonly #view = new DataView(this.#bytes.buffer);
+export class MttyConfigSpace extends SampleConfigSpace {
   readonly #ports: number;
   readonly #log: (text: string) => void;
 
@@ -66,30 +47,22 @@ export class MttyConfigSpace {
    * @param log - hears of addresses written to a BAR and of writes that have no effect
    */
   constructor(ports: number, log: (text: string) => void) {
+    super();
     this.#ports = ports;
     this.#log = log;
-    this.#store32(ConfigOffset.ID, DEVICE_ID);
-    this.#view.setUint16(ConfigOffset.COMMAND, COMMAND, true);
-    this.#view.setUint16(ConfigOffset.STATUS, STATUS, true);
-    this.#store32(ConfigOffset.REVISION, REVISION_AND_CLASS);
-    this.#store32(ConfigOffset.BAR0, BAR_IO);
-    if (ports === 2) this.#store32(ConfigOffset.BAR1, BAR_IO);
-    this.#store32(ConfigOffset.SUBSYSTEM, DEVICE_ID);
-    this.#bytes[ConfigOffset.INTERRUPT_PIN] = INTERRUPT_PIN_A;
-    for (const [offset, value] of VENDOR_BYTES) this.#bytes[offset] = value;
-    for (let i = 0; i < NAME.length; i++) this.#bytes[NAME_OFFSET + i] = NAME.charCodeAt(i);
+    this.store32(ConfigOffset.ID, DEVICE_ID);
+    this.store16(ConfigOffset.COMMAND, COMMAND);
+    this.store16(ConfigOffset.STATUS, STATUS);
+    this.store32(ConfigOffset.REVISION, REVISION_AND_CLASS);
+    this.store32(ConfigOffset.BAR0, BAR_IO);
+    if (ports === 2) this.store32(ConfigOffset.BAR1, BAR_IO);
+    this.store32(ConfigOffset.SUBSYSTEM, DEVICE_ID);
+    this.bytes[ConfigOffset.INTERRUPT_PIN] = INTERRUPT_PIN_A;
+    for (const [offset, value] of VENDOR_BYTES) this.bytes[offset] = value;
+    for (let i = 0; i < NAME.length; i++) this.bytes[NAME_OFFSET + i] = NAME.charCodeAt(i);
   }
 
-  /** The little-endian value of `width` bytes. */
-  read(offset: number, width: AccessWidth): number {
-    let value = 0;
-    // Differs: what lies past the last byte is foreign memory in C, and 0 here
-    for (let i = width - 1; i >= 0; i--) value = ((value << 8) | (this.#bytes[offset + i] ?? 0)) >>> 0;
-    return value;
-  }
-
-  /** Stores what can be stored of a little-endian value; a width below four leaves the upper bytes of a BAR 0. */
-  write(offset: number, width: AccessWidth, value: number): void {
+  override write(offset: number, width: AccessWidth, value: number): void {
     const register = offset % OFFSETS;
     switch (register) {
       case ConfigOffset.COMMAND:
@@ -97,19 +70,19 @@ export class MttyConfigSpace {
       case ConfigOffset.INTERRUPT_PIN:
         break;
       case ConfigOffset.INTERRUPT_LINE:
-        this.#bytes[register] = value;
+        this.bytes[register] = value;
         break;
       case ConfigOffset.BAR0:
         this.#writeBar(register, 0, value);
         break;
       case ConfigOffset.BAR1:
-        if (this.#ports === 1) this.#store32(register, 0);
+        if (this.#ports === 1) this.store32(register, 0);
         else this.#writeBar(register, 1, value);
         break;
       case ConfigOffset.BAR2:
       case ConfigOffset.BAR3:
       case ConfigOffset.BAR4:
-        this.#store32(register, 0);
+        this.store32(register, 0);
         break;
       default:
         this.#log(`PCI config write @0x${register.toString(16)} of ${width} bytes not handled`);
@@ -121,10 +94,6 @@ export class MttyConfigSpace {
     this.#log(`BAR${index} addr 0x${value.toString(16)}`);
     const address = value === ALL_ONES ? BAR_SIZE_MASK : value;
     // the low bits of the old value are added to those of the new one, so bit 1 can be set but never cleared
-    this.#store32(register, (address | (this.#view.getUint32(register, true) & BAR_LOW_BITS)) >>> 0);
-  }
-
-  #store32(offset: number, value: number): void {
-    this.#view.setUint32(offset, value, true);
+    this.store32(register, (address | (this.load32(register) & BAR_LOW_BITS)) >>> 0);
   }
 }

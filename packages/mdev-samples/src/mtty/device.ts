@@ -3,24 +3,16 @@
  * pool and `release` gives them back, so that a card that was removed while somebody still holds it keeps its share.
  */
 import {
-  type InfoCap,
-  type IommufdContext,
-  iommufdEmulatedAttachIoas,
-  iommufdEmulatedBind,
-  iommufdEmulatedDetachIoas,
-  iommufdEmulatedUnbind,
   irqSet,
   MigrationFlag,
   PCI_NUM_IRQS,
   PCI_NUM_REGIONS,
-  type RegionInfo,
   Request,
   setIrqsValidateAndPrepare,
-  VfioDevice,
   VfioError,
 } from '@vfio/core';
-import type { IoctlCall, Module, Seams, UserBuffer } from '@vfio/host';
-import { readInSteps, writeInSteps } from '../common/access.js';
+import type { IoctlCall, Module, Seams } from '@vfio/host';
+import { SampleDevice } from '../common/device.js';
 import { ioctlGetInfo, ioctlGetIrqInfo } from '../common/info.js';
 import type { ResourcePool } from '../common/pool.js';
 import { MttyConfigSpace } from './config.js';
@@ -49,11 +41,11 @@ export interface MttyDeviceOptions {
  *
  * @source samples/vfio-mdev/mtty.c struct mdev_state, mtty_dev_ops
  */
-export class MttyDevice extends VfioDevice {
+export class MttyDevice extends SampleDevice {
   override readonly driverName = 'vfio-mtty';
   readonly #options: MttyDeviceOptions;
   readonly #irqs = new MttyIrqs();
-  readonly #regions: MttyRegions;
+  protected override readonly regions: MttyRegions;
   readonly #migration: MttyMigration;
   /** Interrupt indexes that the last GET_INFO reported: the bound for every later request, also after a reopen. */
   #numIrqs = 0;
@@ -65,7 +57,7 @@ export class MttyDevice extends VfioDevice {
     const sockets = Array.from({ length: SOCKETS }, () => createPort(interrupt));
     const config = new MttyConfigSpace(ports, (text) => seams.log.info(text));
     this.#options = options;
-    this.#regions = new MttyRegions(config, sockets, ports);
+    this.regions = new MttyRegions(config, sockets, ports);
     this.#migration = new MttyMigration(this, seams, module, sockets.slice(0, ports));
   }
 
@@ -101,34 +93,6 @@ export class MttyDevice extends VfioDevice {
   override async closeDevice(): Promise<void> {
     await this.#migration.endFiles();
     this.#irqs.disable();
-  }
-
-  override bindIommufd(context: IommufdContext): Promise<number> {
-    return iommufdEmulatedBind(this, context);
-  }
-
-  override unbindIommufd(): Promise<void> {
-    return iommufdEmulatedUnbind(this);
-  }
-
-  override attachIoas(ptId: number): Promise<number> {
-    return iommufdEmulatedAttachIoas(this, ptId);
-  }
-
-  override detachIoas(): Promise<void> {
-    return iommufdEmulatedDetachIoas(this);
-  }
-
-  override read(buffer: UserBuffer, position: number): number {
-    return readInSteps(this.#regions, buffer, position);
-  }
-
-  override write(buffer: UserBuffer, position: number): number {
-    return writeInSteps(this.#regions, buffer, position);
-  }
-
-  override getRegionInfoCaps(info: RegionInfo, _caps: InfoCap): void {
-    this.#regions.describe(info);
   }
 
   /** Source: samples/vfio-mdev/mtty.c mtty_ioctl() */

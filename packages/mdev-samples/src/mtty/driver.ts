@@ -1,13 +1,14 @@
 /**
  * Module `mtty`: a pool of 24 serial ports, and two types of cards that take one or two of them.
  */
-import { allocDevice, DeviceApi, putDevice, registerEmulatedIommuDev, unregisterGroupDev, type Vfio } from '@vfio/core';
-import { type AttributeGroup, DriverData, type Module, Undo } from '@vfio/host';
+import { DeviceApi, type Vfio } from '@vfio/core';
+import { type AttributeGroup, DriverData, type Module } from '@vfio/host';
 import { type MdevBus, type MdevDevice, MdevDriver, MdevType } from '@vfio/mdev';
 import { defineSample, type SampleParts } from '../common/module.js';
 import { ResourcePool } from '../common/pool.js';
+import { probeSample, removeSample } from '../common/probe.js';
 import { Uart16550 } from '../hardware/uart-16550.js';
-import { MttyDevice, type MttyDeviceOptions } from './device.js';
+import { MttyDevice } from './device.js';
 import type { SerialPortFactory } from './hw.js';
 
 const NAME = 'mtty';
@@ -66,29 +67,12 @@ function createParts(vfio: Vfio, bus: MdevBus, module: Module, createPort: Seria
     getAvailable: (type) => Math.floor(pool.free / portsOf(type)),
     devGroups: vendorGroups,
     probe: async (mdev) => {
-      devices.set(mdev, await probe(vfio, mdev, { pool, createPort, module }));
+      const parts = { ports: portsOf(mdev.type), pool, createPort, module, seams: vfio.host };
+      devices.set(mdev, await probeSample(vfio, MttyDevice, mdev, parts));
     },
-    remove: async (mdev) => {
-      const device = devices.get(mdev);
-      await unregisterGroupDev(device);
-      await putDevice(device);
-    },
+    remove: (mdev) => removeSample(devices.get(mdev)),
   });
   return { driver, types };
-}
-
-/** Source: samples/vfio-mdev/mtty.c mtty_probe() */
-async function probe(
-  vfio: Vfio,
-  mdev: MdevDevice,
-  parts: Pick<MttyDeviceOptions, 'pool' | 'createPort' | 'module'>,
-): Promise<MttyDevice> {
-  await using undo = new Undo();
-  const device = await allocDevice(vfio, MttyDevice, mdev, { ...parts, ports: portsOf(mdev.type), seams: vfio.host });
-  undo.add(() => putDevice(device));
-  await registerEmulatedIommuDev(device);
-  undo.keep();
-  return device;
 }
 
 function portsOf(type: MdevType): number {

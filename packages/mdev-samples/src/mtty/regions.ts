@@ -12,7 +12,8 @@ import {
   regionStart,
   VfioError,
 } from '@vfio/core';
-import type { AccessTarget, AccessWidth } from '../common/access.js';
+import type { AccessWidth } from '../common/access.js';
+import type { SampleRegions } from '../common/device.js';
 import { CONFIG_SPACE_SIZE } from '../common/layout.js';
 import type { MttyConfigSpace } from './config.js';
 import type { SerialPort } from './hw.js';
@@ -27,7 +28,7 @@ const PORT_OFFSETS = 0x1_0000;
  *
  * @source samples/vfio-mdev/mtty.c mdev_access(), mtty_ioctl_get_region_info()
  */
-export class MttyRegions implements AccessTarget {
+export class MttyRegions implements SampleRegions {
   readonly #config: MttyConfigSpace;
   readonly #sockets: readonly SerialPort[];
   readonly #ports: number;

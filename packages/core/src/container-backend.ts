@@ -1,6 +1,6 @@
 // The container behind a device that was opened through its group.
 
-import { type AddressSpace, type IommuGroup, PAGE_SIZE, type Process } from '@vfio/host';
+import { type AddressSpace, type IommuGroup, PAGE_SIZE, type Process, Undo } from '@vfio/host';
 import type { Deferred, DeviceBackend } from './backend.js';
 import type { Container } from './container.js';
 import type { VfioDevice } from './device.js';
@@ -40,9 +40,16 @@ export class ContainerBackend implements DeviceBackend {
     if (group.kind === 'no-iommu' && !process.credentials.capable('SYS_RAWIO')) {
       throw new VfioError('EPERM', 'a device without an IOMMU needs CAP_SYS_RAWIO', { syscall });
     }
+    await using undo = new Undo();
     openedFile.get();
+    // the caller has the file open: this is not the last reference
+    undo.add(() => openedFile.put());
     group.containerUsers++;
+    undo.add(() => {
+      group.containerUsers--;
+    });
     await container.registerDevice(device);
+    undo.keep();
     return new ContainerBackend(container, group, openedFile);
   }
 

@@ -15,6 +15,11 @@ import { recordOf } from './references.js';
 const pageSize = BigInt(PAGE_SIZE);
 const pageMask = ~(pageSize - 1n);
 
+/** Bytes in some pages, as the kernel counts them: a negative number of pages is far more than there is. */
+function bytesIn(npage: number): bigint {
+  return BigInt.asUintN(64, BigInt(npage) * pageSize);
+}
+
 /** Source: drivers/vfio/iommufd.c vfio_df_iommufd_bind(), vfio_df_iommufd_unbind() */
 export class IommufdBackend implements DeviceBackend {
   /** The device's id in the iommufd; 0 without one. */
@@ -41,12 +46,12 @@ export class IommufdBackend implements DeviceBackend {
 
   async pinPages(device: VfioDevice, iova: bigint, npage: number, prot: number): Promise<PinnedPage[]> {
     const write = (prot & IommuProt.WRITE) !== 0;
-    return await accessPinPages(accessOf(device), iova & pageMask, BigInt(npage) * pageSize, write);
+    return await accessPinPages(accessOf(device), iova & pageMask, bytesIn(npage), write);
   }
 
   async unpinPages(device: VfioDevice, iova: bigint, npage: number): Promise<void> {
     const { emulated } = recordOf(device);
-    if (emulated) await accessUnpinPages(emulated.access, iova & pageMask, BigInt(npage) * pageSize);
+    if (emulated) await accessUnpinPages(emulated.access, iova & pageMask, bytesIn(npage));
   }
 
   async dmaRw(

@@ -17,8 +17,12 @@ export function copyArgsz(call: IoctlCall, length: number): Uint8Array {
   return bytes;
 }
 
-/** Bytes that are looked at in one go when the caller's structure is longer than the kernel's. */
-const tailPiece = 4096;
+const pageSize = 4096;
+
+/** Bytes from an address to the end of its page: memory is looked at no further, as the next page may not be there. */
+function leftInPage(address: bigint): number {
+  return pageSize - Number(address % BigInt(pageSize));
+}
 
 /**
  * Copies a structure of which the caller may know more or less than the kernel does.
@@ -31,11 +35,12 @@ const tailPiece = 4096;
  * @source include/linux/uaccess.h copy_struct_from_user()
  */
 export function copyStruct(call: IoctlCall, size: number, userSize: number): Uint8Array {
-  for (let at = size; at < userSize; at += tailPiece) {
-    const tail = call.copyIn(Math.min(tailPiece, userSize - at), at);
+  for (let at = size; at < userSize; ) {
+    const tail = call.copyIn(Math.min(leftInPage(call.arg + BigInt(at)), userSize - at), at);
     if (tail.some((byte) => byte !== 0)) {
       throw new VfioError('E2BIG', `bytes after ${size} are not 0`, { syscall: 'ioctl' });
     }
+    at += tail.length;
   }
   return call.copyIn(Math.min(size, userSize));
 }
@@ -50,10 +55,8 @@ export function copyStruct(call: IoctlCall, size: number, userSize: number): Uin
  */
 export function userString(call: IoctlCall, limit: number): string {
   const pieces: Uint8Array[] = [];
-  const pageSize = 4096;
   for (let taken = 0; taken < limit; ) {
-    // never past the end of a page: the next one may not be there, and need not be
-    const room = pageSize - Number((call.arg + BigInt(taken)) % BigInt(pageSize));
+    const room = leftInPage(call.arg + BigInt(taken));
     const { bytes } = call.process.mm.userBuffer(call.arg + BigInt(taken), Math.min(room, limit - taken), 'read');
     const end = bytes.indexOf(0);
     if (end >= 0) {

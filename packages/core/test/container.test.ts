@@ -13,9 +13,9 @@ const ioctl = (fd: number, request: number, argument: number | bigint = 0) => on
 /** An IOMMU driver that notes what is asked of it, and refuses groups as told. */
 function fakeDriver(
   journal: string[],
-  options: { kind?: number; refuseGroup?: number; refuseOpen?: boolean } = {},
+  options: { kind?: number; refuseGroup?: number; refuseOpen?: boolean; refuseDevice?: boolean } = {},
 ): IommuDriver {
-  const { kind = 77, refuseGroup, refuseOpen = false } = options;
+  const { kind = 77, refuseGroup, refuseOpen = false, refuseDevice = false } = options;
   let attached = 0;
   const backend: IommuBackend = {
     checkExtension: (arg) => (arg === kind ? 1 : 0),
@@ -32,6 +32,10 @@ function fakeDriver(
     async release() {
       journal.push('release');
     },
+    registerDevice() {
+      if (refuseDevice) throw new VfioError('ENOMEM', 'refused');
+    },
+    unregisterDevice() {},
   };
   return {
     name: 'fake',
@@ -139,6 +143,21 @@ describe('the container file', () => {
     await expect(ioctl(again.container, Request.SET_IOMMU, 77)).rejects.toEqual(code('ENOMEM'));
     for (const fd of [again.group, again.container]) await on.process.close(fd);
     await on.vfio.unregisterIommuDriver(newer);
+  });
+
+  it('has no user more after an open that the IOMMU driver refused', async () => {
+    await using one = await register(on, 'dev0');
+    const driver = fakeDriver([], { refuseDevice: true });
+    await on.vfio.registerIommuDriver(driver);
+    const { container, group } = await openGroupOnly(one.device);
+    await ioctl(container, Request.SET_IOMMU, 77);
+    await expect(on.getDeviceFd(group, 'dev0')).rejects.toEqual(code('ENOMEM'));
+    expect([one.device.openCount, one.device.group?.containerUsers]).toEqual([0, 1]);
+    await on.process.close(group);
+    // the group's file went with its descriptor
+    await on.process.close(await on.openGroup(one.device));
+    await on.process.close(container);
+    await on.vfio.unregisterIommuDriver(driver);
   });
 
   async function openGroupOnly(device: Parameters<TestBench['openGroup']>[0]) {

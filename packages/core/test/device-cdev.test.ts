@@ -1,4 +1,4 @@
-import { KvmVmFile, O } from '@vfio/host';
+import { KvmVmFile, O, PAGE_SIZE, Prot } from '@vfio/host';
 import { describe, expect, it } from 'vitest';
 import {
   dmaRw,
@@ -150,7 +150,17 @@ describe('VFIO_DEVICE_BIND_IOMMUFD', () => {
     view.setUint8(31, 1);
     await expect(on.process.ioctl(fd, Request.DEVICE_BIND_IOMMUFD, long)).rejects.toEqual(code('E2BIG'));
     await expect(on.process.ioctl(fd, Request.DEVICE_BIND_IOMMUFD, 0)).rejects.toEqual(code('EFAULT'));
+    // what is not 0 counts before what is not there
+    const { mm } = on.process;
+    const page = mm.mmap({ length: PAGE_SIZE, prot: Prot.READ | Prot.WRITE });
+    const atEnd = page + BigInt(PAGE_SIZE - long.length);
+    view.setUint32(0, 2 * PAGE_SIZE, true);
+    mm.copyTo(atEnd, long);
+    await expect(on.process.ioctl(fd, Request.DEVICE_BIND_IOMMUFD, atEnd)).rejects.toEqual(code('E2BIG'));
     view.setUint8(31, 0);
+    mm.copyTo(atEnd, long);
+    await expect(on.process.ioctl(fd, Request.DEVICE_BIND_IOMMUFD, atEnd)).rejects.toEqual(code('EFAULT'));
+    view.setUint32(0, 32, true);
     expect(await on.process.ioctl(fd, Request.DEVICE_BIND_IOMMUFD, long)).toBe(0);
     expect(view.getUint32(12, true)).toBe(1);
     await on.process.close(fd);
@@ -365,6 +375,7 @@ describe('VFIO_DEVICE_ATTACH_IOMMUFD_PT and DETACH', () => {
     const [page] = await pinPages(device, 0x10123n, 1, 3);
     expect(page?.iova).toBe(0x10000n);
     await unpinPages(device, 0x10000n, 1);
+    await expect(pinPages(device, 0x10000n, -1, 3)).rejects.toEqual(code('EOVERFLOW'));
     await dmaRw(device, 0x10010n, Uint8Array.of(7, 8), true);
     const back = new Uint8Array(2);
     await dmaRw(device, 0x10010n, back, false);

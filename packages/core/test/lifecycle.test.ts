@@ -146,6 +146,7 @@ describe('putDevice', () => {
     expect(() => {
       device.openCount = 1;
     }).toThrow(expect.objectContaining({ kind: 'use-after-free' }));
+    await expect(putDevice(device)).rejects.toEqual(expect.objectContaining({ kind: 'use-after-free', origin }));
   });
 });
 

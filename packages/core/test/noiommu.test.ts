@@ -9,7 +9,8 @@ import {
   unregisterGroupDev,
   Vfio,
 } from '../src/index.js';
-import { benchForEach, closePath, code, openPath, register, type TestBench, TestDevice } from './harness.js';
+import { PhysicalDevice, registerAs } from './cdev-harness.js';
+import { bench, benchForEach, closePath, code, openPath, register, type TestBench, TestDevice } from './harness.js';
 
 const parameter = 'enable_unsafe_noiommu_mode';
 
@@ -46,6 +47,17 @@ describe('no-IOMMU mode', () => {
           .sort(),
       ).toEqual([device.group?.name, 'vfio']);
     });
+  });
+
+  it('CORE-025 makes no node for a device without an IOMMU, where others have one', async () => {
+    const switches = { noiommu: true, iommufd: true, deviceCdev: true, parameters: { [parameter]: '1' } };
+    await using both = await bench(switches);
+    await using behind = await registerAs(both, PhysicalDevice, 'dev0');
+    await using bare = await registerAs(both, PhysicalDevice, 'dev1', { group: null });
+    expect(bare.device.group?.kind).toBe('no-iommu');
+    expect(both.process.readdir('/dev/vfio/devices').map(({ name }) => name)).toEqual([behind.device.name]);
+    const files = [behind, bare].map(({ device }) => both.process.readdir(`/sys/class/vfio-dev/${device.name}/`));
+    expect(files.map((entries) => entries.some(({ name }) => name === 'dev'))).toEqual([true, false]);
   });
 
   it('CORE-210 wants CAP_SYS_RAWIO at each door, and warns at every open', async () => {

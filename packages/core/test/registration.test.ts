@@ -165,6 +165,33 @@ describe('registerGroupDev', () => {
     await putDevice(device);
   });
 
+  it('CORE-030 is found through its group when it is registered, and not when its directory appears', async () => {
+    await using one = await register(on, 'dev0');
+    const path = await openPath(on, one.device);
+    const journal: string[] = [];
+    class Named extends TestDevice {
+      override match(name: string): boolean {
+        journal.push(`match ${name} ${this.state}`);
+        return name === 'dev1';
+      }
+    }
+    const device = await allocDevice(on.vfio, Named, await on.addParent('dev1', one.parent.iommuGroup), { journal });
+    const attempts: Promise<unknown>[] = [];
+    using _udev = on.host.uevents.subscribe(({ action, subsystem }) => {
+      if (action !== 'add' || subsystem !== 'vfio-dev') return;
+      attempts.push(expect(on.getDeviceFd(path.group, 'dev1')).rejects.toEqual(code('ENODEV')));
+    });
+    await registerGroupDev(device);
+    expect(attempts).toHaveLength(1);
+    await Promise.all(attempts);
+    expect(journal).toEqual(['init']);
+    await on.process.close(await on.getDeviceFd(path.group, 'dev1'));
+    expect(journal.slice(0, 3)).toEqual(['init', 'match dev1 registered', 'openDevice']);
+    await unregisterGroupDev(device);
+    await putDevice(device);
+    await closePath(on, path);
+  });
+
   it('CORE-030 calls no operation of the device before it is in its group, nor after unregister', async () => {
     const one = await register(on, 'dev0');
     expect(one.device.journal).toEqual(['init']);

@@ -18,6 +18,7 @@ import {
 import { assignResources } from './assign-resources.js';
 import { busAddDevices } from './bus-add.js';
 import { registerBusDevice, scanChildBus, unregisterBusDevice } from './enumerate.js';
+import { Firmware } from './firmware.js';
 import type { PciRoot } from './function.js';
 import { iommuPlace } from './groups.js';
 import { removeBusDevice } from './hotplug.js';
@@ -43,6 +44,8 @@ export class PciBusType extends Bus {
   #busClass: DeviceClass | undefined;
   #slotsDir: SysfsDir | undefined;
   #iommuWatch: Disposable | undefined;
+  #boundWatch: Disposable | undefined;
+  #firmware: Firmware | undefined;
 
   constructor(host: Host) {
     super({
@@ -93,6 +96,10 @@ export class PciBusType extends Bus {
     this.#busClass = busClass;
     this.#iommuWatch = iommu.watchBus(this, (dev) => (isPciDev(dev) ? iommuPlace(dev) : undefined));
     undo.add(() => this.#iommuWatch?.[Symbol.dispose]());
+    this.#boundWatch = this.subscribe((event, dev) => {
+      if (event === 'bound-driver' && isPciDev(dev)) this.#firmware?.bound(dev);
+    });
+    undo.add(() => this.#boundWatch?.[Symbol.dispose]());
     const portDriver = await registerPortDriver(this);
     undo.add(() => devices.driverUnregister(portDriver));
     undo.keep();
@@ -100,6 +107,8 @@ export class PciBusType extends Bus {
       for (const domain of [...this.domains].reverse()) await this.removeRoot(domain);
       await devices.driverUnregister(portDriver);
       this.#iommuWatch?.[Symbol.dispose]();
+      this.#boundWatch?.[Symbol.dispose]();
+      await this.#firmware?.destroy();
       for (const wire of this.#wires.values()) wire.free();
       await busClass.destroy();
       this.#slotsDir?.remove();
@@ -160,6 +169,15 @@ export class PciBusType extends Bus {
       if (found) return found;
     }
     return undefined;
+  }
+
+  /**
+   * @internal what describes functions, on platforms that have it
+   * @throws EEXIST, ENOMEM
+   */
+  firmware(): Firmware {
+    this.#firmware ??= new Firmware(this.host);
+    return this.#firmware;
   }
 
   /** @internal files in the directory of a function */

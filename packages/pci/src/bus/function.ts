@@ -90,6 +90,8 @@ export interface PciRoot {
   readonly segment: PciSegment;
   readonly memory: readonly PciWindow[];
   readonly io: readonly PciWindow[];
+  /** Firmware describes every slot, as ACPI does. */
+  readonly acpi?: boolean;
   /** The platform's interrupt (below 24) for pin 1 to 4 of a device on the root bus; undefined: not connected. */
   routeIntx(slot: number, pin: number): number | undefined;
 }

@@ -78,6 +78,7 @@ async function destroyDevice(pdev: PciDev): Promise<void> {
   // The driver of a physical function may have taken its virtual ones with it.
   const at = pciBus.devices.indexOf(pdev);
   if (at < 0) return;
+  if (pciBus.domain.root.acpi) await pciBus.domain.type.firmware().remove(pdev);
   await pdev.pciHost.devices.del(pdev);
   pciBus.devices.splice(pciBus.devices.indexOf(pdev), 1);
   for (const resource of pdev.resource) if (resource.parent) pciBus.domain.release(resource);

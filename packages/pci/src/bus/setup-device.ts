@@ -112,6 +112,9 @@ export async function deviceAdd(pdev: PciDev): Promise<void> {
   insert(pciBus, pdev);
   undo.add(() => remove(pciBus, pdev));
   await pdev.pciHost.devices.add(pdev);
+  undo.add(() => pdev.pciHost.devices.del(pdev));
+  const { domain } = pciBus;
+  if (domain.root.acpi && !pdev.isVirtfn) await domain.type.firmware().add(pdev);
   undo.keep();
   const port = new PciDevPort(pdev);
   pdev.port = port;

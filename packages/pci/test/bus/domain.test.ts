@@ -20,6 +20,7 @@ describe('addRoot', () => {
           [0x10, new FakeFunction({ pin: 1, multifunction: true, bars: { 0: { size: 0x1000 } } })],
           [0x11, new FakeFunction()],
         ]),
+        { acpi: true },
       );
     const report = await forEachFault({
       prepare: async () => {

@@ -2,6 +2,7 @@ import { Host, type Process, Prot, VirtualClock } from '@vfio/host';
 import { describe, expect, it } from 'vitest';
 import { type PciBusType, pciInit } from '../../src/bus/bus-type.js';
 import { enableDevice } from '../../src/bus/enable.js';
+import { stopAndRemoveBusDevice } from '../../src/bus/hotplug.js';
 import type { PciDev } from '../../src/bus/pci-dev.js';
 import { ExpType, Reg } from '../../src/bus/regs.js';
 import { FakeFunction, pcieCap, rootOf } from './fake-function.js';
@@ -170,6 +171,19 @@ describe('files of a function', () => {
     await b.process.pwrite(ports, Uint8Array.of(0x34, 0x12), 4);
     expect(fn.readBar(2, 4, 2)).toBe(0x1234);
     await expect(b.process.pwrite(ports, new Uint8Array(3), 4)).rejects.toEqual(code('EINVAL'));
+  });
+});
+
+describe('firmware with ACPI', () => {
+  it('describes functions, and lets them wait for whom they need until a driver has them', async () => {
+    await using host = new Host({ checked: true, clock: new VirtualClock(), iommu: vtd });
+    const bus = await pciInit(host);
+    await bus.addRoot(rootOf(q35(), { acpi: true }));
+    const names = (bdf: string) => bus.findDevice(bdf)?.sysfs.list() ?? [];
+    expect(names('0000:03:00.0')).toEqual(expect.arrayContaining(['firmware_node', 'wakeup', 'waiting_for_supplier']));
+    expect(names('0000:00:08.0')).toEqual(expect.arrayContaining(['firmware_node', 'wakeup']));
+    expect(names('0000:00:08.0')).not.toContain('waiting_for_supplier');
+    await stopAndRemoveBusDevice(bus.find(0, 3, 0) as PciDev);
   });
 });
 

@@ -161,6 +161,7 @@ export {
 } from './irq/controller.js';
 export {
   type IrqAction,
+  type IrqChip,
   type IrqHandler,
   IrqLine,
   type IrqReturn,

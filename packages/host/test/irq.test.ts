@@ -205,6 +205,30 @@ describe('request and free', () => {
     expect(line.count).toBe(1);
   });
 
+  it('tells the source when somebody begins and ends to listen', () => {
+    const { line } = makeLine('edge-rising');
+    const calls: string[] = [];
+    line.chip = { startup: () => calls.push('startup'), shutdown: () => calls.push('shutdown') };
+    const first = line.request('a', handled, { shared: true });
+    const second = line.request('b', handled, { shared: true });
+    line.free(first);
+    expect(calls).toEqual(['startup']);
+    line.free(second);
+    expect(calls).toEqual(['startup', 'shutdown']);
+    const quiet = line.request('c', handled, { noAutoEnable: true });
+    expect(calls).toHaveLength(2);
+    line.enable();
+    expect(calls).toEqual(['startup', 'shutdown', 'startup']);
+    line.free(quiet);
+  });
+
+  it('delivers what a source had behind its mask before the request returns', () => {
+    const { line } = makeLine('edge-rising');
+    line.chip = { startup: () => line.pulse(), shutdown: () => {} };
+    line.request('a', handled);
+    expect(line.count).toBe(1);
+  });
+
   it('refuses a new trigger while handlers are installed', () => {
     const { line } = makeLine();
     const action = line.request('dev', handled);

@@ -22,6 +22,14 @@ export interface RequestIrqOptions {
   readonly noAutoEnable?: boolean;
 }
 
+/** What lets interrupts through to a line: the mask bit of a vector. Source: include/linux/irq.h struct irq_chip */
+export interface IrqChip {
+  /** The first handler is there, and the line is enabled. What waited behind the mask may be raised at once. */
+  startup(): void;
+  /** The last handler is gone. */
+  shutdown(): void;
+}
+
 /** A handler that was installed. */
 export interface IrqAction {
   readonly name: string;
@@ -42,6 +50,8 @@ const STORM_BURST = 1000;
 export class IrqLine {
   /** Linux' number of the interrupt. */
   readonly irq: number;
+  /** Who is told when somebody begins and ends to listen; set by whoever has allocated the line. */
+  chip: IrqChip | undefined;
   readonly #seams: Seams;
   /** In the order in which they came. */
   readonly #handlers = new Map<IrqAction, IrqHandler>();
@@ -138,6 +148,7 @@ export class IrqLine {
       this.#windowCount = 0;
       this.#unhandled = 0;
       this.#depth = noAutoEnable ? 1 : 0;
+      if (!noAutoEnable) this.chip?.startup();
       this.#run();
     }
     return action;
@@ -156,6 +167,7 @@ export class IrqLine {
     if (this.#handlers.size > 0) return;
     this.#depth = 1;
     this.#pending = false;
+    this.chip?.shutdown();
   }
 
   /**
@@ -192,6 +204,7 @@ export class IrqLine {
       return;
     }
     this.#depth--;
+    if (this.#depth === 0) this.chip?.startup();
     this.#run();
   }
 

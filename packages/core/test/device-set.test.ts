@@ -7,17 +7,17 @@ import {
   unregisterGroupDev,
   VfioDevice,
 } from '../src/index.js';
-import { benchForEach, closePath, code, openPath, register, type TestBench, TestDevice } from './harness.js';
+import { bench, benchForEach, closePath, code, openPath, register, type TestBench, TestDevice } from './harness.js';
 
 let on: TestBench;
 benchForEach((made) => {
   on = made;
 });
 
-async function allocated(count: number): Promise<TestDevice[]> {
+async function allocated(count: number, machine = on): Promise<TestDevice[]> {
   const devices: TestDevice[] = [];
   for (let i = 0; i < count; i++) {
-    devices.push(await allocDevice(on.vfio, TestDevice, await on.addParent(`dev${i}`), {}));
+    devices.push(await allocDevice(machine.vfio, TestDevice, await machine.addParent(`dev${i}`), {}));
   }
   return devices;
 }
@@ -46,12 +46,17 @@ describe('assignDeviceSet', () => {
   });
 
   it('CORE-092 two first assigns of a key at once end in one set of two', async () => {
-    const [a, b] = await allocated(2);
+    // both find no set before either has made one
+    const switchPoint = (label: string) => (label === 'vfio_assign_device_set' ? Promise.resolve() : undefined);
+    await using machine = await bench({ host: { scheduler: { switchPoint } } });
+    const [a, b] = await allocated(2, machine);
     await Promise.all([assignDeviceSet(a!, 'key'), assignDeviceSet(b!, 'key')]);
     expect(a!.deviceSet).toBe(b!.deviceSet);
     expect([a!.deviceSet?.deviceCount, a!.deviceSet?.devices.length]).toEqual([2, 2]);
-    for (const device of [a, b]) await putDevice(device!);
-    expect(on.vfio.deviceSets.size).toBe(0);
+    await putDevice(a!);
+    expect(machine.vfio.deviceSets.get('key')).toBe(b!.deviceSet);
+    await putDevice(b!);
+    expect(machine.vfio.deviceSets.size).toBe(0);
   });
 
   it('CORE-093 the last member takes the key; a later assign gets a new set', async () => {

@@ -12,10 +12,10 @@ import {
   prefWindowWide,
   writeBridgeWindows,
 } from './bridge-windows.js';
-import { isHotplugBridge } from './capabilities.js';
 import { readConfigDword, writeConfigDword } from './config.js';
 import type { PciBus } from './pci-bus.js';
 import type { PciDev } from './pci-dev.js';
+import { isHotplugBridge } from './ports.js';
 import { BridgeReg, Reg, ResourceFlag, ResourceIndex, RomAddress, Sriov } from './regs.js';
 import { alignUp, type Resource } from './resource-tree.js';
 
@@ -75,6 +75,7 @@ function claimDevices(bus: PciBus): void {
 function claim(pdev: PciDev, index: number): void {
   const resource = resourceAt(pdev, index);
   if (resource.size === 0 || resource.parent || resource.start === 0 || pdev.isVirtfn) return;
+  if ((resource.flags & ResourceFlag.PCI_FIXED) !== 0) return;
   const { domain } = pdev.pciBus;
   resource.name = pdev.name;
   const parent = windowsFor(pdev.pciBus, resource).find(
@@ -130,7 +131,8 @@ function deviceNeeds(bus: PciBus): Unassigned[] {
     if (pdev.isVirtfn) continue;
     for (let index = 0; index < ResourceIndex.BRIDGE; index++) {
       const resource = resourceAt(pdev, index);
-      if (resource.size > 0 && !resource.parent) {
+      const fixed = (resource.flags & ResourceFlag.PCI_FIXED) !== 0;
+      if (resource.size > 0 && !resource.parent && !fixed) {
         needs.push({ pdev, index, resource, size: resource.size, align: resourceAlignment(pdev, index) });
       }
     }

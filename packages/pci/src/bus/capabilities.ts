@@ -6,7 +6,7 @@ import { readConfigDword, readConfigWord, writeConfigWord } from './config.js';
 import { enableAcs } from './groups.js';
 import type { PciDev } from './pci-dev.js';
 import { PowerState } from './power.js';
-import { CapId, Exp, ExpType, ExtCapId, Pm } from './regs.js';
+import { CapId, Exp, ExtCapId, Pm } from './regs.js';
 
 /**
  * Finds the capabilities that the bus itself works with.
@@ -23,20 +23,6 @@ export function initCapabilities(pdev: PciDev): void {
   enableAcs(pdev);
 }
 
-/** Finds the PCI Express capability, which the size of config space depends on. Source: drivers/pci/probe.c set_pcie_port_type() */
-export function setPciePortType(pdev: PciDev): void {
-  pdev.pcieCap = findCapability(pdev, CapId.EXP);
-  pdev.pcieFlags = pdev.pcieCap === 0 ? 0 : readConfigWord(pdev, pdev.pcieCap + Exp.FLAGS);
-}
-
-/** Whether a function is above a link: what is below it is one device. Source: include/linux/pci.h pcie_downstream_port() */
-export function isDownstreamPort(pdev: PciDev): boolean {
-  if (!pdev.isPcie) return false;
-  return (
-    pdev.pcieType === ExpType.ROOT_PORT || pdev.pcieType === ExpType.DOWNSTREAM || pdev.pcieType === ExpType.PCIE_BRIDGE
-  );
-}
-
 /**
  * Has the port above a link route by function number alone when the first function below says that it understands that.
  *
@@ -51,12 +37,6 @@ function configureAri(pdev: PciDev): void {
   const control = readConfigWord(bridge, register);
   pciBus.ariEnabled = findExtCapability(pdev, ExtCapId.ARI) !== 0;
   writeConfigWord(bridge, register, pciBus.ariEnabled ? control | Exp.DEVCTL2_ARI : control & ~Exp.DEVCTL2_ARI);
-}
-
-/** Whether a bridge has a slot that devices come to and go from. Source: drivers/pci/probe.c set_pcie_hotplug_bridge() */
-export function isHotplugBridge(pdev: PciDev): boolean {
-  if (!isDownstreamPort(pdev) || (pdev.pcieFlags & Exp.FLAGS_SLOT) === 0) return false;
-  return (readConfigDword(pdev, pdev.pcieCap + Exp.SLTCAP) & Exp.SLTCAP_HPC) !== 0;
 }
 
 /** The state that a function is in; one without power management is in D0. Source: drivers/pci/pci.c pci_update_current_state() */

@@ -3,12 +3,12 @@
  * numbers; the others get the next free ones.
  */
 import { Device, Undo } from '@vfio/host';
-import { isDownstreamPort } from './capabilities.js';
 import { findExtCapability } from './caps.js';
 import { readConfigByte, readConfigWord, writeConfigByte } from './config.js';
 import type { PciSegment } from './function.js';
 import { PciBus } from './pci-bus.js';
 import type { PciDev } from './pci-dev.js';
+import { isDownstreamPort } from './ports.js';
 import { Ari, BridgeReg, ExtCapId, Reg } from './regs.js';
 import { allocDev, deviceAdd, setupDevice } from './setup-device.js';
 

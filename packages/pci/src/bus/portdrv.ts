@@ -4,12 +4,12 @@
 
 import { SystemError } from '@vfio/host';
 import type { PciBusType } from './bus-type.js';
-import { isHotplugBridge } from './capabilities.js';
 import { readConfigDword, readConfigWord, writeConfigWord } from './config.js';
 import { disableDevice, enableDevice, setMaster } from './enable.js';
 import type { PciSlot } from './pci-bus.js';
 import type { PciDev } from './pci-dev.js';
 import { PCI_ANY_ID, type PciDeviceId, PciDriver, registerDriver } from './pci-driver.js';
+import { isHotplugBridge } from './ports.js';
 import { BridgeControl, BridgeReg, Exp, ExpType, PciClass } from './regs.js';
 import { createSlot, destroySlot } from './slots.js';
 

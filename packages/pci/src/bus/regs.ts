@@ -361,6 +361,7 @@ export const ResourceFlag = {
   MEM_64: 0x10_0000,
   ROM_ENABLE: 0x01,
   ROM_SHADOW: 0x02,
+  PCI_FIXED: 0x10,
   UNSET: 0x2000_0000,
 } as const;
 

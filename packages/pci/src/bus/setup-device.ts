@@ -5,7 +5,7 @@
 import { Undo } from '@vfio/host';
 import { readBases } from './bar-sizing.js';
 import { readBridgeWindows } from './bridge-windows.js';
-import { initCapabilities, setPciePortType } from './capabilities.js';
+import { initCapabilities } from './capabilities.js';
 import { findCapability } from './caps.js';
 import { readConfigByte, readConfigDword, readConfigWord, writeConfigWord } from './config.js';
 import type { PciFunction } from './function.js';
@@ -13,6 +13,7 @@ import { rootPin } from './intx-routing.js';
 import type { PciBus } from './pci-bus.js';
 import { PciDev } from './pci-dev.js';
 import { PciDevPort } from './port.js';
+import { setPciePortType } from './ports.js';
 import { BridgeReg, CapId, CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, Command, HeaderType, pciName, Reg } from './regs.js';
 import { assignSlot } from './slots.js';
 

@@ -4,6 +4,7 @@
  */
 import type { AccessWidth } from './access.js';
 import { CONFIG_SPACE_SIZE } from './layout.js';
+import { loadLittle } from './little-endian.js';
 
 /** Offsets of registers that every PCI function has. */
 export const ConfigOffset = {
@@ -35,10 +36,7 @@ export abstract class SampleConfigSpace {
 
   /** The little-endian value of `width` bytes. */
   read(offset: number, width: AccessWidth): number {
-    let value = 0;
-    // Differs: what lies past the last byte is foreign memory in C, and 0 here
-    for (let i = width - 1; i >= 0; i--) value = ((value << 8) | (this.bytes[offset + i] ?? 0)) >>> 0;
-    return value;
+    return loadLittle(this.bytes, offset, width); // Differs: what lies past the last byte is foreign memory in C, and 0 here
   }
 
   protected load32(offset: number): number {

@@ -38,7 +38,7 @@ import { Irq } from './irq.js';
 import { Migration } from './migration.js';
 import { Region, type Width } from './region.js';
 import { Scratch } from './scratch.js';
-import type { Transport } from './transport.js';
+import type { ClientMapping, Transport } from './transport.js';
 
 /** What a device tells of itself. */
 export interface DeviceInfo {
@@ -361,6 +361,10 @@ export class Device extends Descriptor implements ExerciseDevice {
 
   async writeRegion(index: number, offset: number, bytes: Uint8Array): Promise<number> {
     return await (await this.region(index)).write(offset, bytes);
+  }
+
+  async mapRegion(index: number, length: number): Promise<ClientMapping> {
+    return await (await this.region(index)).mmap(0, length);
   }
 
   async setTriggers(index: number, eventfds: readonly (number | undefined)[]): Promise<void> {

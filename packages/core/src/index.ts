@@ -79,6 +79,7 @@ export { dmaRw, pinPages, unpinPages } from './pages.js';
 export type {
   DriverPackage,
   ExerciseDevice,
+  ExerciseMapping,
   ExerciseStep,
   ExerciseTarget,
   ImportedMachine,

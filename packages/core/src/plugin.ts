@@ -2,6 +2,7 @@
 // The types stand here, below machine, client and command, so that no driver has to look up.
 
 import type { Host, Process } from '@vfio/host';
+import type { DeviceGfxPlaneInfo } from './uapi/vfio.js';
 import type { Vfio } from './vfio.js';
 
 /** A JSON Schema (draft 2020-12), as plain data. */
@@ -28,6 +29,13 @@ export interface ExerciseStep {
   readonly detail?: string;
 }
 
+/** A region in the memory of a process; each access is one access of its CPU. */
+export interface ExerciseMapping {
+  load(offset: number, size: 1 | 2 | 4 | 8): bigint;
+  store(offset: number, size: 1 | 2 | 4 | 8, value: bigint): void;
+  unmap(): void;
+}
+
 /**
  * The part of a client's device that a driver package needs to exercise it. `@vfio/client`'s `Device` is one;
  * quantities are bytes, positions are relative to the region.
@@ -36,11 +44,17 @@ export interface ExerciseDevice {
   readonly name: string;
   readRegion(index: number, offset: number, length: number): Promise<Uint8Array>;
   writeRegion(index: number, offset: number, bytes: Uint8Array): Promise<number>;
+  /** Maps a region, from its first byte on. */
+  mapRegion(index: number, length: number): Promise<ExerciseMapping>;
   /** Connects eventfds to an interrupt index, one for each vector; an empty list disconnects. */
   setTriggers(index: number, eventfds: readonly (number | undefined)[]): Promise<void>;
   unmask(index: number): Promise<void>;
   mask(index: number): Promise<void>;
   reset(): Promise<void>;
+  /** Asks about a plane of the display; `flags` are GfxPlaneType bits. */
+  queryGfxPlane(flags: number, drmPlaneType: number): Promise<DeviceGfxPlaneInfo>;
+  /** A descriptor of the buffer that a plane shows. */
+  getGfxDmabuf(dmabufId: number): Promise<number>;
 }
 
 /** An open device with the process that holds it. */

@@ -15,7 +15,8 @@ import type { PciDev } from './pci-dev.js';
  */
 export async function stopAndRemoveBusDevice(pdev: PciDev): Promise<void> {
   using _held = await pdev.pciBus.domain.type.rescanRemove.lock();
-  await removeBusDevice(pdev);
+  // Somebody may have been faster.
+  if (pdev.pciBus.devices.includes(pdev)) await removeBusDevice(pdev);
 }
 
 /**
@@ -31,6 +32,7 @@ export async function removeBusDevice(pdev: PciDev): Promise<void> {
 /** Finds what is new on a bus and below, and adds it. Source: drivers/pci/probe.c pci_rescan_bus() */
 export async function rescanBus(bus: PciBus): Promise<void> {
   using _held = await bus.domain.type.rescanRemove.lock();
+  if (!bus.dev) return;
   try {
     await scanChildBus(bus);
   } catch (error) {

@@ -44,7 +44,40 @@ export {
 } from './pci-driver.js';
 export * from './pcie.js';
 export { PowerState, setPowerState } from './power.js';
-export * from './regs.js';
+export {
+  Acs,
+  Af,
+  Ari,
+  BaseAddress,
+  BridgeControl,
+  BridgeReg,
+  CapId,
+  CFG_SPACE_EXP_SIZE,
+  CFG_SPACE_SIZE,
+  Command,
+  devfnOf,
+  Err,
+  Exp,
+  ExpType,
+  ExtCapId,
+  funcOf,
+  HeaderType,
+  Msi,
+  Msix,
+  PciClass,
+  Pcix,
+  Pm,
+  pciName,
+  Reg,
+  ResourceFlag,
+  ResourceIndex,
+  RomAddress,
+  Sriov,
+  STD_HEADER_SIZE,
+  Status,
+  slotOf,
+  Vpd,
+} from './regs.js';
 export * from './reset.js';
 export { Resource, ResourceTree } from './resource-tree.js';
 export {

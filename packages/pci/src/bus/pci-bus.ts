@@ -63,6 +63,12 @@ export interface HotplugSlot {
    * @throws ENOTTY - it can not
    */
   resetSlot(probe: boolean): void | Promise<void>;
+  /**
+   * Somebody writes the slot's file `power`. Absent: EINVAL.
+   *
+   * @param on - finds what is in the slot; else takes it off the bus
+   */
+  switchSlot?(on: boolean): void | Promise<void>;
 }
 
 /**

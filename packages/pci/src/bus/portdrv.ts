@@ -6,6 +6,7 @@ import { SystemError } from '@vfio/host';
 import type { PciBusType } from './bus-type.js';
 import { readConfigDword, readConfigWord, writeConfigWord } from './config.js';
 import { disableDevice, enableDevice, setMaster } from './enable.js';
+import { rescanBus, stopAndRemoveBusDevice } from './hotplug.js';
 import type { PciSlot } from './pci-bus.js';
 import type { PciDev } from './pci-dev.js';
 import { PCI_ANY_ID, type PciDeviceId, PciDriver, registerDriver } from './pci-driver.js';
@@ -61,6 +62,10 @@ async function probePort(pdev: PciDev): Promise<PciSlot | undefined> {
     return createSlot(subordinate, 0, String(number), {
       resetSlot: (probe) => {
         if (!probe) secondaryBusReset(pdev);
+      },
+      switchSlot: async (on) => {
+        if (on) await rescanBus(subordinate);
+        else for (const below of [...subordinate.devices].reverse()) await stopAndRemoveBusDevice(below);
       },
     });
   } catch (error) {

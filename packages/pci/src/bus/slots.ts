@@ -1,6 +1,7 @@
 /*
  * Slots of /sys/bus/pci/slots: the functions of one device number, that somebody can take out, or reset, together.
  */
+import { kstrtoull, SystemError } from '@vfio/host';
 import { type HotplugSlot, type PciBus, PciSlot } from './pci-bus.js';
 import type { PciDev } from './pci-dev.js';
 import { slotOf } from './regs.js';
@@ -22,7 +23,19 @@ export function createSlot(bus: PciBus, number: number, name: string, hotplug: H
   try {
     const hex = (value: number, digits: number) => value.toString(16).padStart(digits, '0');
     const address = `${hex(domain, 4)}:${hex(bus.number, 2)}:${hex(number, 2)}`;
+    const present = () => slotDevices(slot).length > 0;
+    const { switchSlot } = hotplug;
     own.addFile({ name: 'address', mode: 0o444, show: () => `${address}\n` });
+    own.addFile({ name: 'adapter', mode: 0o444, show: () => `${Number(present())}\n` });
+    own.addFile({
+      name: 'power',
+      mode: 0o644,
+      show: () => `${Number(present())}\n`,
+      store: async (text) => {
+        if (!switchSlot) throw new SystemError('EINVAL', `slot ${unique} can not be switched`);
+        await switchSlot(kstrtoull(text) !== 0n);
+      },
+    });
   } catch (error) {
     own.remove();
     throw error;
@@ -30,6 +43,11 @@ export function createSlot(bus: PciBus, number: number, name: string, hotplug: H
   bus.slots.push(slot);
   for (const pdev of bus.devices) if (slotOf(pdev.devfn) === number) pdev.slot = slot;
   return slot;
+}
+
+/** The functions in a slot. */
+export function slotDevices(slot: PciSlot): PciDev[] {
+  return slot.bus.devices.filter((pdev) => pdev.slot === slot);
 }
 
 /** Nobody looks after it any more. Source: drivers/pci/slot.c pci_destroy_slot() */

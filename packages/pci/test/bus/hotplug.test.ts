@@ -95,6 +95,44 @@ describe('surprise removal', () => {
   });
 });
 
+describe('slots', () => {
+  it('take out and bring back what is in them by the file `power`', async () => {
+    await using host = newHost();
+    const bus = await pciInit(host);
+    const behind: [number, FakeFunction][] = [
+      [0, new FakeFunction({ multifunction: true })],
+      [1, new FakeFunction()],
+    ];
+    await bus.addRoot(rootOf(new Map([[0x08, rootPort(behind)]])));
+    const [name = ''] = bus.slotsDir.list();
+    await echo(host, `/sys/bus/pci/slots/${name}/power`, '0');
+    expect(bus.find(0, 0, 0x08)?.subordinate?.devices).toEqual([]);
+    await echo(host, `/sys/bus/pci/slots/${name}/power`, '1');
+    expect(bus.find(0, 0, 0x08)?.subordinate?.devices.map((pdev) => pdev.slot?.name)).toEqual([name, name]);
+  });
+});
+
+describe('everybody at once', () => {
+  it('removes each function once, and leaves a bus that can be scanned again', async () => {
+    await using host = newHost();
+    const bus = await pciInit(host);
+    await bus.addRoot(rootOf(q35()));
+    const count = bus.devices.length;
+    const [port, card] = [bus.find(0, 0, 0x58) as PciDev, bus.find(0, 4, 1) as PciDev];
+    const slots = bus.slotsDir.list();
+    await Promise.all([
+      stopAndRemoveBusDevice(card),
+      echo(host, '/sys/bus/pci/devices/0000:04:00.0/remove', '1'),
+      stopAndRemoveBusDevice(port),
+      rescanBus(port.pciBus),
+      ...slots.map((name) => echo(host, `/sys/bus/pci/slots/${name}/power`, '0')),
+      stopAndRemoveBusDevice(port),
+    ]);
+    await echo(host, '/sys/bus/pci/rescan', '1');
+    expect(bus.devices).toHaveLength(count);
+  });
+});
+
 describe('rescan', () => {
   it('finds a card that came to an empty slot, in the room that its bridge was given', async () => {
     await using host = newHost();

@@ -26,7 +26,7 @@ export interface DeviceRecord {
   /** Registration references: one for being registered, one for each file and each `tryGetRegistration`. */
   readonly registration: RefCount;
   /** Those of `tryGetRegistration`, oldest first, for the report of one that nobody gives back. */
-  readonly users: Tracked[];
+  users?: Tracked[];
   /** Fires when the last registration reference went. */
   readonly unregistered: Completion;
   /** Whether the core or the owner of a pre-allocated structure ends the object's life. */

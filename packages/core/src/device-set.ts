@@ -15,7 +15,7 @@ export class DeviceSet {
   /** Held over first open and last close, bind, attach and hot reset of all members. */
   readonly lock: Mutex;
   /** Members, oldest first. */
-  readonly devices: VfioDevice[] = [];
+  devices: readonly VfioDevice[] = [];
   /** Members counted under the map's lock, so that a set that is being joined can not vanish. */
   deviceCount = 1;
 
@@ -81,7 +81,7 @@ export async function assignDeviceSet(device: VfioDevice, setId: SetId | null | 
   }
   using _held = await set.lock.lock();
   device.deviceSet = set;
-  set.devices.push(device);
+  set.devices = set.devices.concat(device);
 }
 
 /**
@@ -94,7 +94,7 @@ export async function releaseDeviceSet(device: VfioDevice): Promise<void> {
   if (!set) return;
   {
     using _held = await set.lock.lock();
-    set.devices.splice(set.devices.indexOf(device), 1);
+    set.devices = set.devices.filter((member) => member !== device);
   }
   delete device.deviceSet;
   set.deviceCount--;

@@ -1,6 +1,16 @@
 // Where groups come from and where they go: made with the first device of an IOMMU group, removed with the last.
 
-import { Device, type IommuGroup, Undo } from '@vfio/host';
+import {
+  Device,
+  type DeviceClass,
+  type DeviceNumber,
+  type DeviceOptions,
+  type File,
+  type IommuGroup,
+  type Process,
+  type Tracked,
+  Undo,
+} from '@vfio/host';
 import type { VfioDevice } from './device.js';
 import { VfioError } from './errors.js';
 import { Group } from './group.js';
@@ -68,6 +78,33 @@ async function allocOwnGroup(vfio: Vfio, dev: Device, kind: 'emulated-iommu' | '
   }
 }
 
+/** What the device of a group is made of: its node, which lives as long as somebody has it open. */
+class GroupNode implements DeviceOptions {
+  readonly name: string;
+  readonly class: DeviceClass;
+  readonly devt: DeviceNumber;
+  readonly #group: Group;
+  readonly #tracked: Tracked;
+
+  constructor(group: Group) {
+    const { vfio, name, minor } = group;
+    this.name = name;
+    this.class = vfio.groupClass;
+    this.devt = { major: vfio.groupMajor, minor };
+    this.#group = group;
+    this.#tracked = vfio.host.tracker.track('group', () => `group ${name}`);
+  }
+
+  open(process: Process, flags: number): File | Promise<File> {
+    return openGroup(this.#group, process, flags);
+  }
+
+  release(): void {
+    this.#group.vfio.groupMinors.free(this.#group.minor);
+    this.#tracked.release();
+  }
+}
+
 /** The list's lock is held. Source: drivers/vfio/group.c vfio_create_group() */
 async function createGroup(vfio: Vfio, iommuGroup: IommuGroup, kind: GroupType): Promise<Group> {
   const { host } = vfio;
@@ -75,17 +112,7 @@ async function createGroup(vfio: Vfio, iommuGroup: IommuGroup, kind: GroupType):
   host.faults.check('vfio_group_alloc:memory');
   const minor = vfio.groupMinors.alloc();
   const group = new Group(vfio, iommuGroup, kind, minor);
-  const tracked = host.tracker.track('group', () => `group ${group.name}`);
-  const device = new Device({
-    name: group.name,
-    class: vfio.groupClass,
-    devt: { major: vfio.groupMajor, minor },
-    open: (process, flags) => openGroup(group, process, flags),
-    release: () => {
-      vfio.groupMinors.free(minor);
-      tracked.release();
-    },
-  });
+  const device = new Device(new GroupNode(group));
   host.devices.init(device);
   undo.add(() => device.put());
   iommuGroup.get();

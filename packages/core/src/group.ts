@@ -40,7 +40,7 @@ export class Group {
   /** Protects the list of devices; `match` runs under it. */
   readonly deviceLock: Mutex;
   /** Registered devices, newest first. */
-  readonly devices: VfioDevice[] = [];
+  devices: readonly VfioDevice[] = [];
   /** The class device that carries the node; set while it exists. */
   device: Device | undefined;
 
@@ -89,14 +89,13 @@ export class Group {
   /** Makes a registered device reachable by name. */
   async addDevice(device: VfioDevice): Promise<void> {
     using _held = await this.deviceLock.lock();
-    this.devices.unshift(device);
+    this.devices = [device].concat(this.devices);
   }
 
   /** From now on the device can not be opened through the group. */
   async removeDevice(device: VfioDevice): Promise<void> {
     using _held = await this.deviceLock.lock();
-    const at = this.devices.indexOf(device);
-    if (at >= 0) this.devices.splice(at, 1);
+    this.devices = this.devices.filter((member) => member !== device);
   }
 
   /**

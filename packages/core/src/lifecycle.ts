@@ -1,7 +1,17 @@
 // From nothing to an object and back: allocation, references, release. Registration, which makes the object visible,
 // is in registration.ts.
 
-import { Completion, Device, KernelBug, RefCount, Undo } from '@vfio/host';
+import {
+  Completion,
+  Device,
+  type DeviceClass,
+  type DeviceOptions,
+  type File,
+  KernelBug,
+  type Process,
+  RefCount,
+  Undo,
+} from '@vfio/host';
 import { VfioDevice } from './device.js';
 import { openDeviceCdev } from './device-cdev.js';
 import type { DeviceRecord } from './device-record.js';
@@ -123,9 +133,39 @@ export function freeDevice(device: VfioDevice): void {
 
 /** Ends the object; in checked mode nothing but its record can be touched from here on. */
 function free(device: VfioDevice, record: DeviceRecord): void {
-  record.freedBy = new Error('freed here').stack ?? '';
+  const { checked } = record.vfio.host;
+  // a stack takes as long to write down as the rest of the object's end
+  record.freedBy = (checked && new Error('freed here').stack) || 'freed before';
   device.state = 'freed';
-  if (record.vfio.host.checked) poison(device, record.name, record.freedBy, 'record');
+  if (checked) poison(device, record.name, record.freedBy, 'record');
+}
+
+/** What a device's own `struct device` is made of. There are many of them: one object, and no functions of its own. */
+class OwnDevice implements DeviceOptions {
+  readonly parent: Device;
+  readonly class: DeviceClass;
+  readonly #device: VfioDevice;
+
+  constructor(device: VfioDevice, parent: Device, deviceClass: DeviceClass) {
+    this.#device = device;
+    this.parent = parent;
+    this.class = deviceClass;
+  }
+
+  /** Names its registration references in reports. */
+  describe(): string {
+    return `${recordOf(this.#device).name} registration`;
+  }
+
+  open(_process: Process, flags: number): File {
+    return openDeviceCdev(this.#device, flags);
+  }
+
+  release(): void {
+    const record = recordOf(this.#device);
+    const { lockdep } = record.vfio.host;
+    record.releasing = lockdep.enter(`release ${record.name}`, () => dismantle(this.#device, record));
+  }
 }
 
 async function initRecord(vfio: Vfio, device: VfioDevice, dev: Device, ownedBy: 'core' | 'owner'): Promise<void> {
@@ -136,6 +176,7 @@ async function initRecord(vfio: Vfio, device: VfioDevice, dev: Device, ownedBy: 
   const inode = vfio.pseudoFs.newInode();
   undo.add(() => inode.put());
   const name = `vfio${index}`;
+  const own = new OwnDevice(device, dev, vfio.deviceClass);
   const record: DeviceRecord = {
     vfio,
     dev,
@@ -147,18 +188,10 @@ async function initRecord(vfio: Vfio, device: VfioDevice, dev: Device, ownedBy: 
     cdevOpened: false,
     debugRoot: undefined,
     withoutRelease: false,
-    registration: new RefCount(host, `${name} registration`),
-    users: [],
-    unregistered: new Completion(host, `${name} unregistered`),
+    registration: new RefCount(host, own),
+    unregistered: new Completion(host, name),
     tracked: host.tracker.track('vfio-device', () => `${name} of ${dev.name}, ${device.state}`),
-    device: new Device({
-      parent: dev,
-      class: vfio.deviceClass,
-      open: (_process, flags) => openDeviceCdev(device, flags),
-      release: () => {
-        record.releasing = host.lockdep.enter(`release ${name}`, () => dismantle(device, record));
-      },
-    }),
+    device: new Device(own),
   };
   undo.add(() => record.tracked.release());
   device.record = record;

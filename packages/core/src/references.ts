@@ -14,6 +14,7 @@ export function tryGetRegistration(device: VfioDevice): boolean {
   const record = recordOf(device);
   if (!record.registration.incNotZero()) return false;
   const what = () => `registration of ${record.name}`;
+  record.users ??= [];
   record.users.push(record.vfio.host.tracker.track('reference', what, tryGetRegistration));
   return true;
 }
@@ -26,7 +27,7 @@ export function tryGetRegistration(device: VfioDevice): boolean {
 export function putRegistration(device: VfioDevice): void {
   const record = recordOf(device);
   // one reference is like another: the youngest stands for the one that goes
-  record.users.pop()?.release();
+  record.users?.pop()?.release();
   dropRegistration(record);
 }
 

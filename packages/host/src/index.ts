@@ -27,7 +27,7 @@ export { Undo } from './undo.js';
 export { Completion, type WaitResult } from './sync/completion.js';
 export type { Held, LockClassOptions, LockOptions } from './sync/held.js';
 export { IdAllocator } from './sync/ids.js';
-export { Kref } from './sync/kref.js';
+export { type Counted, Kref } from './sync/kref.js';
 export { type AcquireOptions, type Acquisition, Lockdep, type LockTask } from './sync/lockdep.js';
 export { Mutex } from './sync/mutex.js';
 export { RefCount } from './sync/refcount.js';

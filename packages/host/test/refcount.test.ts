@@ -30,7 +30,7 @@ describe('RefCount', () => {
   });
 
   it('says where the last reference went', () => {
-    const count = new RefCount(createSeams({ checked: true }), () => 'group 3', 1);
+    const count = new RefCount(createSeams({ checked: true }), { describe: () => 'group 3' }, 1);
     function lastPut() {
       count.decAndTest();
     }

@@ -48,11 +48,16 @@ export class MdevType {
     if (this.record !== undefined) {
       throw new KernelBug('driver', `mdev type ${this.sysfsName} belongs to ${this.record.parent.dev.name} already`);
     }
-    const release = () => {
+    const released = () => {
       this.record = undefined;
       parent.dev.put();
     };
     parent.dev.get();
-    this.record = { parent, sysfs, devicesDir, kref: new Kref(parent.host, release, `mdev type ${sysfs.name}`) };
+    this.record = {
+      parent,
+      sysfs,
+      devicesDir,
+      kref: new Kref(parent.host, { describe: () => `mdev type ${sysfs.name}`, released }),
+    };
   }
 }

@@ -35,7 +35,7 @@ export class IommufdGroup {
       groups.delete(group.id);
       group.put();
     };
-    this.#kref = new Kref(host, released, `iommufd group ${group.id}`, 'group');
+    this.#kref = new Kref(host, { describe: () => `iommufd group ${group.id}`, released }, 'group');
     groups.set(group.id, this);
   }
 

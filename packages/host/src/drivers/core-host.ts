@@ -1,8 +1,7 @@
 /*
  * The parts of a host that the driver core stands on.
  */
-import type { File } from '../fs/file.js';
-import type { Process } from '../process/process.js';
+import type { DeviceOpener } from '../fs/devtmpfs.js';
 import type { Seams } from '../seams.js';
 import type { Sysfs } from '../sysfs/sysfs.js';
 import type { Uevents } from './uevents.js';
@@ -20,7 +19,7 @@ export interface DeviceNodes {
     readonly major: number;
     readonly minor: number;
     /** Absent: whoever has the numbers answers. */
-    readonly open?: (process: Process, flags: number) => File | Promise<File>;
+    readonly opener?: DeviceOpener;
   }): { remove(): void };
 }
 

@@ -3,6 +3,7 @@
  * only when all are done; deleting one takes the steps back, with its driver's remove in the middle.
  */
 import { KernelBug, SystemError } from '../errors.js';
+import type { DeviceOpener } from '../fs/devtmpfs.js';
 import type { Module } from '../modules/module.js';
 import type { SysfsDir } from '../sysfs/dir.js';
 import { Undo } from '../undo.js';
@@ -10,7 +11,7 @@ import { Binder } from './binder.js';
 import type { Bus } from './bus.js';
 import { busRegister, busUnregister } from './bus-core.js';
 import type { DriverCoreHost } from './core-host.js';
-import { Device, deviceRecord } from './device.js';
+import { Device, type DeviceOptions, deviceRecord } from './device.js';
 import { devicePlace } from './device-place.js';
 import { DeviceRecord } from './device-record.js';
 import { announce, deviceNodeName, deviceUevent } from './device-uevent.js';
@@ -319,8 +320,8 @@ export class DeviceCore {
     undo.add(() => devChar.removeEntry(numbers));
     const { name, mode } = deviceNodeName(dev);
     // Differs: Linux goes on without a node when there is no memory for it.
-    const { open } = dev.options;
-    const node = this.#host.devtmpfs.add({ path: name, mode: mode ?? 0o600, ...devt, ...(open ? { open } : {}) });
+    const opener = opens(dev.options) ? { opener: dev.options } : {};
+    const node = this.#host.devtmpfs.add({ path: name, mode: mode ?? 0o600, ...devt, ...opener });
     record.node = node;
     undo.add(() => {
       node.remove();
@@ -387,4 +388,9 @@ export class DeviceCore {
     bus.record?.devices.delete(dev);
     await this.#binder.release(dev);
   }
+}
+
+/** Whether a device opens its node itself. */
+function opens(options: DeviceOptions): options is DeviceOptions & DeviceOpener {
+  return options.open !== undefined;
 }

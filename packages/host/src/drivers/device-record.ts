@@ -2,7 +2,7 @@
  * What the driver core keeps about a device between init and its last reference. It also describes the files that every
  * device has, when somebody looks at one.
  */
-import { Kref } from '../sync/kref.js';
+import { type Counted, Kref } from '../sync/kref.js';
 import { Mutex } from '../sync/mutex.js';
 import type { Attribute, AttributeGroup } from '../sysfs/attribute.js';
 import type { SysfsDir } from '../sysfs/dir.js';
@@ -16,7 +16,7 @@ import { ueventAttribute } from './device-uevent.js';
 export type DeviceEntry = 'uevent' | 'dev';
 
 /** What the driver core keeps about a device. Source: drivers/base/base.h struct device_private */
-export class DeviceRecord implements LazyEntry {
+export class DeviceRecord implements LazyEntry, Counted {
   readonly host: DriverCoreHost;
   readonly kref: Kref;
   readonly lock: Mutex;
@@ -37,8 +37,7 @@ export class DeviceRecord implements LazyEntry {
   constructor(host: DriverCoreHost, dev: Device) {
     this.host = host;
     this.#dev = dev;
-    const what = () => `device ${dev.name || '(no name)'} of ${dev.driverString() || 'nobody'}`;
-    this.kref = new Kref(host, () => dev.options.release?.(dev), what, 'device');
+    this.kref = new Kref(host, this, 'device');
     this.lock = new Mutex(host, 'device', { validate: false });
   }
 
@@ -54,6 +53,14 @@ export class DeviceRecord implements LazyEntry {
 
   removeChild(child: Device): void {
     this.#children?.delete(child);
+  }
+
+  describe(): string {
+    return `device ${this.#dev.name || '(no name)'} of ${this.#dev.driverString() || 'nobody'}`;
+  }
+
+  released(): void {
+    this.#dev.options.release?.(this.#dev);
   }
 
   describeEntry(name: DeviceEntry): Attribute | AttributeGroup {

@@ -32,7 +32,7 @@ export interface DeviceOptions {
   /** Name and mode of the node, instead of what its class says. */
   devnode?(dev: Device): DeviceNodeName | undefined;
   /** Opens the node. Absent: whoever has its numbers answers, else ENXIO. */
-  readonly open?: (process: Process, flags: number) => File | Promise<File>;
+  open?(process: Process, flags: number): File | Promise<File>;
   /** Adds what the firmware says of it to its uevents (`OF_NAME`), before the bus does. */
   uevent?(dev: Device, env: UeventEnv): void;
   /** The last reference is gone. */

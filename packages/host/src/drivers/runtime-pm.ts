@@ -182,7 +182,7 @@ export class RuntimePm {
 
   /** Waits while it is on its way to a state. Source: drivers/base/power/runtime.c pm_runtime_barrier() */
   async barrier(): Promise<void> {
-    while (this.#transition) await this.#transition;
+    while (this.#transition !== undefined) await this.#transition;
   }
 
   /**

@@ -25,24 +25,34 @@ export interface DevNodeOptions {
   readonly minor: number;
   /** Opens the device; without it, what {@link CharDevices.add} says of the numbers. */
   readonly open?: OpenDevice;
+  /** Who has `open`, in its place. */
+  readonly opener?: DeviceOpener;
+}
+
+/** Somebody who opens a device. */
+export interface DeviceOpener {
+  open(process: Process, flags: number): File | Promise<File>;
 }
 
 /** A node of /dev. */
 export class DevNode extends TmpfsNode {
-  override readonly kind = 'char';
   readonly rdev: DeviceNumber;
   /** Absolute: `/dev/vfio/2`. */
   readonly path: string;
-  readonly #open: OpenDevice;
+  readonly #opener: DeviceOpener;
   readonly #directory: TmpfsDirectory;
   #removed = false;
 
-  constructor(options: DevNodeOptions, open: OpenDevice, directory: TmpfsDirectory) {
+  constructor(options: DevNodeOptions, opener: DeviceOpener, directory: TmpfsDirectory) {
     super(options.mode ?? 0o600, options.uid, options.gid);
     this.rdev = { major: options.major, minor: options.minor };
     this.path = `${ROOT}/${options.path}`;
-    this.#open = open;
+    this.#opener = opener;
     this.#directory = directory;
+  }
+
+  override get kind(): 'char' {
+    return 'char';
   }
 
   get deleted(): boolean {
@@ -52,7 +62,7 @@ export class DevNode extends TmpfsNode {
   /** Opens the device. Who still holds the node after it was removed (through O_PATH) gets ENXIO. */
   open(process: Process, flags: number): File | Promise<File> {
     if (this.#removed) throw new SystemError('ENXIO', 'the device is gone');
-    return this.#open(process, flags);
+    return this.#opener.open(process, flags);
   }
 
   /** Takes the node away, and directories that are empty then. What is open stays open. */
@@ -107,9 +117,9 @@ export class Devtmpfs {
     const name = names.pop() ?? '';
     const directory = this.#makeDirectories(names);
     const rdev = { major: options.major, minor: options.minor };
-    const open = options.open ?? ((process, flags) => this.#chrdevs.open(process, rdev, flags));
+    const { open = (process, flags) => this.#chrdevs.open(process, rdev, flags), opener = { open } } = options;
     try {
-      return directory.add(name, new DevNode(options, open, directory));
+      return directory.add(name, new DevNode(options, opener, directory));
     } catch (error) {
       removeIfEmpty(directory);
       throw error;

@@ -40,6 +40,7 @@ export class IommuGroup implements LazyEntry {
   #pasids: GroupPasids | undefined;
   #owner: object | undefined;
   #ownerCount = 0;
+  readonly #gone: () => void;
 
   /** Use `Iommu.allocGroup`. */
   constructor(iommu: Iommu, id: number, name: string | undefined, released: () => void) {
@@ -56,11 +57,19 @@ export class IommuGroup implements LazyEntry {
       this.#dir.remove();
       throw error;
     }
-    const release = () => {
-      this.#release();
-      released();
-    };
-    this.#kref = new Kref(seams, release, `IOMMU group ${id}`, 'group');
+    this.#kref = new Kref(seams, this, 'group');
+    this.#gone = released;
+  }
+
+  /** Names it in reports. */
+  describe(): string {
+    return `IOMMU group ${this.id}`;
+  }
+
+  /** The last reference is gone. */
+  released(): void {
+    this.#release();
+    this.#gone();
   }
 
   /** Its directory below /sys/kernel/iommu_groups. */

@@ -14,7 +14,7 @@ export class KvmVm {
   readonly devices = new Set<string>();
 
   constructor(seams: Seams) {
-    this.#users = new Kref(seams, () => {}, 'virtual machine', 'reference');
+    this.#users = new Kref(seams, { describe: () => 'virtual machine', released: () => {} }, 'reference');
   }
 
   /** References: its file and whoever took one. */

@@ -13,7 +13,8 @@ export type WaitResult = 'done' | 'timeout' | 'interrupted';
 export class Completion {
   readonly #seams: Seams;
   readonly #name: string;
-  readonly #waiters = new WaitQueue();
+  /** Made for the first who waits. */
+  #waiters: WaitQueue | undefined;
   /** Completions that nobody has taken yet. */
   #done = 0;
 
@@ -30,13 +31,13 @@ export class Completion {
 
   /** Lets one waiter go on: the first, or the next that comes. */
   complete(): void {
-    if (!this.#waiters.wakeFirst()) this.#done++;
+    if (!this.#waiters?.wakeFirst()) this.#done++;
   }
 
   /** Lets all waiters go on, and all that come later. */
   completeAll(): void {
     this.#done = Number.POSITIVE_INFINITY;
-    this.#waiters.wakeAll();
+    this.#waiters?.wakeAll();
   }
 
   /** Takes back what nobody has waited for, so that it can be used again. */
@@ -62,6 +63,7 @@ export class Completion {
     const turn = this.#seams.scheduler.switchPoint(`completion ${this.#name}`);
     if (turn !== undefined) await turn;
     if (this.tryWait()) return;
+    this.#waiters ??= new WaitQueue();
     await this.#waiters.wait(undefined, `completion '${this.#name}'`, signal);
   }
 

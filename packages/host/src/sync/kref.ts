@@ -5,21 +5,25 @@ import type { Seams } from '../seams.js';
 import type { LeakKind, Tracked } from '../tracker.js';
 import { RefCount } from './refcount.js';
 
+/** What references are counted of. An object that knows both spares two functions for each of its kind. */
+export interface Counted {
+  /** Names the object in a report. */
+  describe(): string;
+  /** The last reference was given back. */
+  released(): void;
+}
+
 /** The references to one object; it begins with one. */
 export class Kref {
   readonly #count: RefCount;
-  readonly #release: () => void;
+  readonly #counted: Counted;
   readonly #tracked: Tracked | undefined;
 
-  /**
-   * @param release - called when the last reference is given back
-   * @param what - the object, named in a report
-   * @param kind - when given, the object is tracked as one of these while it has references
-   */
-  constructor(seams: Seams, release: () => void, what: string | (() => string), kind?: LeakKind) {
-    this.#count = new RefCount(seams, what, 1);
-    this.#release = release;
-    this.#tracked = kind && seams.tracker.track(kind, typeof what === 'string' ? () => what : what, Kref);
+  /** @param kind - when given, the object is tracked as one of these while it has references */
+  constructor(seams: Seams, counted: Counted, kind?: LeakKind) {
+    this.#count = new RefCount(seams, counted, 1);
+    this.#counted = counted;
+    this.#tracked = kind && seams.tracker.track(kind, () => counted.describe(), Kref);
   }
 
   /** How many references there are. */
@@ -44,13 +48,13 @@ export class Kref {
   /**
    * Gives a reference back.
    *
-   * @returns true when that was the last, and `release` has run
+   * @returns true when that was the last, and `released` has run
    * @throws KernelBug('refcount') - there was none; in checked mode only
    */
   put(): boolean {
     if (!this.#count.decAndTest()) return false;
     this.#tracked?.release();
-    this.#release();
+    this.#counted.released();
     return true;
   }
 }

@@ -21,7 +21,8 @@ export class Mutex {
   readonly #seams: Seams;
   readonly #name: string;
   readonly #validate: boolean;
-  readonly #waiters = new WaitQueue();
+  /** Made for the first who waits: there are many locks, and hardly ever a line. */
+  #waiters: WaitQueue | undefined;
   #locked = false;
 
   /** @param name - lock class: all mutexes of a name are one to the lock checker */
@@ -47,7 +48,10 @@ export class Mutex {
     const acquisition = this.#seams.lockdep.enabled ? this.#announce(options) : undefined;
     const turn = lockSwitchPoint(this.#seams, 'mutex', this.#name);
     if (turn !== undefined) await turn;
-    if (this.#locked) await this.#waiters.wait(undefined, `mutex '${this.#name}'`, options.signal);
+    if (this.#locked) {
+      this.#waiters ??= new WaitQueue();
+      await this.#waiters.wait(undefined, `mutex '${this.#name}'`, options.signal);
+    }
     return this.#take(acquisition);
   }
 
@@ -81,7 +85,7 @@ export class Mutex {
     this.#locked = true;
     return new HeldLock(this.#seams, this.#name, acquisition, () => {
       // With somebody in line the lock stays taken: it goes from hand to hand.
-      this.#locked = this.#waiters.wakeFirst();
+      this.#locked = this.#waiters?.wakeFirst() ?? false;
     });
   }
 }

@@ -14,13 +14,13 @@ const LIMIT = 0x7fff_ffff;
 /** A number of references. */
 export class RefCount {
   readonly #seams: Seams;
-  readonly #what: string | (() => string);
+  readonly #what: string | { describe(): string };
   /** Where it became zero; in checked mode only. */
   #zeroAt: Origin | undefined;
   #value = 0;
 
   /** @param what - named in a report */
-  constructor(seams: Seams, what: string | (() => string), initial = 0) {
+  constructor(seams: Seams, what: string | { describe(): string }, initial = 0) {
     this.#seams = seams;
     this.#what = what;
     this.#value = initial;
@@ -80,7 +80,7 @@ export class RefCount {
   }
 
   #misuse(how: string, outside: OriginBoundary): void {
-    const what = typeof this.#what === 'string' ? this.#what : this.#what();
+    const what = typeof this.#what === 'string' ? this.#what : this.#what.describe();
     if (this.#seams.checked) {
       const zero = this.#zeroAt ? `, the last was given back at ${this.#zeroAt.place}` : '';
       throw new KernelBug('refcount', `reference of ${what} ${how}, at ${noteOrigin(outside).place}${zero}`, {

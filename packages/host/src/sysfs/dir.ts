@@ -5,6 +5,7 @@
 import { SystemError } from '../errors.js';
 import type { VfsNode } from '../fs/vfs-node.js';
 import type { Seams } from '../seams.js';
+import { SmallMap } from '../small-map.js';
 import type { Attribute, AttributeGroup, BinAttribute } from './attribute.js';
 import { SysfsFile } from './file.js';
 import { isFile, isLazyEntry, type LazyEntry } from './lazy.js';
@@ -21,7 +22,6 @@ type Entry = SysfsNode | Attribute | BinAttribute | LazyEntry;
 
 /** A directory. */
 export class SysfsDir implements VfsNode {
-  readonly kind = 'dir';
   readonly name: string;
   readonly parent: SysfsDir | undefined;
   mode = 0o755;
@@ -29,7 +29,7 @@ export class SysfsDir implements VfsNode {
   gid = 0;
   readonly #seams: Seams;
   /** Made with the first entry, as many directories stay empty. */
-  #entries: Map<string, Entry> | undefined;
+  #entries: SmallMap<Entry> | undefined;
   /** Files that were removed while somebody was busy in them, by the entry of this directory that they were or were below. */
   #leaving: Map<string, SysfsFile[]> | undefined;
   #removed = false;
@@ -39,6 +39,10 @@ export class SysfsDir implements VfsNode {
     this.#seams = seams;
     this.parent = parent;
     this.name = name;
+  }
+
+  get kind(): 'dir' {
+    return 'dir';
   }
 
   /** Whether it was removed. */
@@ -241,7 +245,7 @@ export class SysfsDir implements VfsNode {
 
   /** The names in it, in the order in which they came. */
   list(): string[] {
-    return [...(this.#entries?.keys() ?? [])];
+    return (this.#entries?.entries() ?? []).map(([name]) => name);
   }
 
   /** For chmod. */
@@ -271,7 +275,7 @@ export class SysfsDir implements VfsNode {
       this.#seams.log.warn(`sysfs: cannot create duplicate filename '${this.devpath()}/${name}'`);
       throw new SystemError('EEXIST', 'the name is taken', { subject: `${this.path()}/${name}` });
     }
-    this.#entries ??= new Map();
+    this.#entries ??= new SmallMap();
     this.#entries.set(name, entry);
   }
 
@@ -327,7 +331,7 @@ export class SysfsDir implements VfsNode {
   #deactivate(): SysfsFile[] {
     this.#removed = true;
     const files: SysfsFile[] = [];
-    for (const entry of this.#entries?.values() ?? []) {
+    for (const [, entry] of this.#entries?.entries() ?? []) {
       if (entry instanceof SysfsFile) files.push(entry);
       else if (entry instanceof SysfsDir && entry.parent === this) files.push(...entry.#deactivate());
     }

@@ -92,7 +92,7 @@ const type1v2 = 3;
 export async function createLab(options: LabOptions): Promise<Lab> {
   const { checked, emulated = false, behind = 'container', mappings } = options;
   const host = new Host({ checked, iommu });
-  const vfio = new Vfio(host, { iommufd: behind === 'iommufd' });
+  const vfio = new Vfio(host, { iommufd: behind === 'iommufd', deviceCdev: behind === 'iommufd' });
   await host.modules.modprobe('vfio_iommu_type1', mappings ? { dma_entry_limit: String(mappings) } : {});
   const bus = new Bus({ name: 'bench', match: (dev) => dev.name === parentName });
   await host.devices.busRegister(bus);

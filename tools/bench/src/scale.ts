@@ -50,14 +50,14 @@ export function scaleFigures(
   mostBytes?: number,
 ): ScaleFigure[] {
   return Object.entries(small).map(([operation, cost]) => {
-    const unit = operation === 'heap' ? 'bytes' : 'ns';
+    const unit = operation.startsWith('heap') ? 'bytes' : 'ns';
     return {
       name: `${subject}: ${operation}`,
       small: cost,
       large: large[operation] ?? Number.NaN,
       unit,
       mostRatio,
-      ...(unit === 'bytes' && mostBytes !== undefined ? { most: mostBytes } : {}),
+      ...(operation === 'heap' && mostBytes !== undefined ? { most: mostBytes } : {}),
     };
   });
 }

@@ -1,8 +1,8 @@
 // What is measured: the paths that a VMM or a device plugin takes often.
 
 import { ProcessTransport, VfioClient } from '@vfio/client';
-import { deviceInfo, PciRegionIndex, Request } from '@vfio/core';
-import { userBuffer } from '@vfio/host';
+import { deviceBindIommufd, deviceInfo, PciRegionIndex, Request } from '@vfio/core';
+import { O, userBuffer } from '@vfio/host';
 import { Machine } from '@vfio/machine';
 import { driverPackage } from '@vfio/mdev-samples/machine';
 import type { FloorName } from './floors.js';
@@ -27,8 +27,8 @@ export interface Bench extends AsyncDisposable {
 }
 
 const uuid = '83b8f4f2-509f-382f-3c1e-e6bfe0fa1001';
-/** Config space of the card: its BAR0, a register of four bytes. */
-const registerAt = 0x10;
+/** Config space of the card: its interrupt line, a register without effects. */
+const registerAt = 0x3c;
 
 /** Registers and requests of mtty, through the file object and through a process. */
 async function mtty(checked: boolean): Promise<Bench> {
@@ -101,15 +101,41 @@ function atOnce(result: number | Promise<number> | undefined): void {
   if (typeof result !== 'number') throw new Error('a register answered later');
 }
 
-/** The whole life of a device, seen from the driver and from a program. */
+/** The whole life of a device, opened through its own node by a program that has an iommufd, as VMMs do today. */
 async function life(checked: boolean): Promise<Bench> {
-  const lab = await createLab({ checked });
+  const lab = await createLab({ checked, behind: 'iommufd' });
+  const { process } = lab;
+  const iommufd = await process.open('/dev/iommu', O.RDWR);
+  const bind = deviceBindIommufd.encode({ argsz: deviceBindIommufd.size, iommufd }, process.byteOrder);
   return {
     subjects: [
       {
         name: 'device: alloc, register, open, close, unregister, put',
         floor: 'empty async call',
         target: { perSecond: 20_000 },
+        work: async (count) => {
+          for (let i = 0; i < count; i++) {
+            const device = await lab.register();
+            const fd = await process.open(`/dev/vfio/devices/${device.name}`, O.RDWR);
+            await process.ioctl(fd, Request.DEVICE_BIND_IOMMUFD, bind);
+            await process.close(fd);
+            await lab.unregister(device);
+          }
+        },
+      },
+    ],
+    [Symbol.asyncDispose]: () => lab[Symbol.asyncDispose](),
+  };
+}
+
+/** The same with a container and a group of its own each time. */
+async function lifeInGroup(checked: boolean): Promise<Bench> {
+  const lab = await createLab({ checked });
+  return {
+    subjects: [
+      {
+        name: 'the same, through a new container and its group',
+        floor: 'empty async call',
         work: async (count) => {
           for (let i = 0; i < count; i++) {
             const device = await lab.register();
@@ -159,4 +185,11 @@ async function type1(checked: boolean): Promise<Bench> {
 }
 
 /** Makes the machines, one after the other, with what is to be measured on each. */
-export const benches: readonly ((checked: boolean) => Promise<Bench>)[] = [mtty, life, type1, dmaCopy, dirtyScan];
+export const benches: readonly ((checked: boolean) => Promise<Bench>)[] = [
+  mtty,
+  life,
+  lifeInGroup,
+  type1,
+  dmaCopy,
+  dirtyScan,
+];

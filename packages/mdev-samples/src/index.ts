@@ -1,4 +1,9 @@
 export type { ResourcePool } from './common/pool.js';
+export { MbochsDevice, type MbochsDeviceOptions } from './mbochs/device.js';
+export { defineMbochs, MbochsType, type MbochsTypeOptions } from './mbochs/driver.js';
+export { MdpyDevice, type MdpyDeviceOptions } from './mdpy/device.js';
+export { defineMdpy, MdpyType } from './mdpy/driver.js';
+export { Geometry } from './mdpy/framebuffer.js';
 export { MttyDevice, type MttyDeviceOptions } from './mtty/device.js';
 export { defineMtty, type MttyOptions, MttyType } from './mtty/driver.js';
 export type { SerialPort, SerialPortFactory, SerialPortState } from './mtty/hw.js';

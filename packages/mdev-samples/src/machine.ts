@@ -5,25 +5,27 @@
  *       mtty:
  *         devices:
  *           - { uuid: 83b8f4f2-509f-382f-3c1e-e6bfe0fa1001, type: mtty-2 }
+ *       mdpy:
+ *         count: 8
+ *         devices:
+ *           - { uuid: 83b8f4f2-509f-382f-3c1e-e6bfe0fa1002, type: mdpy-xga }
+ *       mbochs:
+ *         devices:
+ *           - { uuid: 83b8f4f2-509f-382f-3c1e-e6bfe0fa1003, type: mbochs-small }
  */
-import {
-  type DriverPackage,
-  type ExerciseDevice,
-  type ExerciseStep,
-  type ExerciseTarget,
-  type JsonSchema,
-  type MachineContext,
-  PciIrqIndex,
-  PciRegionIndex,
-} from '@vfio/core';
-import { isSystemError } from '@vfio/host';
-import { Fcr, Ier, Lsr, Mcr, UartRegister } from './hardware/uart-16550.js';
+import type { DriverPackage, ExerciseStep, ExerciseTarget, JsonSchema, MachineContext } from '@vfio/core';
+import { mdevDriverOf } from './common/exercise.js';
+import { defineMbochs } from './mbochs/driver.js';
+import { exerciseMbochs } from './mbochs/exercise.js';
+import { defineMdpy } from './mdpy/driver.js';
+import { exerciseMdpy } from './mdpy/exercise.js';
 import { defineMtty } from './mtty/driver.js';
+import { exerciseMtty } from './mtty/exercise.js';
 
 /** A mediated device to be created. */
 export interface MdevEntry {
   readonly uuid: string;
-  /** Directory of its type, `mtty-1`. */
+  /** Directory of its type, `mtty-1`, `mdpy-vga`, `mbochs-small`. */
   readonly type: string;
 }
 
@@ -35,19 +37,30 @@ export interface SampleSection {
   readonly devices?: readonly MdevEntry[];
 }
 
+/** A sample whose module has a parameter. */
+export interface CountedSection extends SampleSection {
+  /** Of mdpy: displays that there may be. Of mbochs: megabytes of video memory that they share. Default: the module's. */
+  readonly count?: number;
+}
+
 /** The section of a machine file. */
 export interface MdevSamplesSection {
   readonly mtty?: SampleSection;
+  readonly mdpy?: CountedSection;
+  readonly mbochs?: CountedSection;
 }
 
+/** Largest value of a module parameter. */
+const INT_MAX = 0x7fff_ffff;
 const uuid = '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$';
 
-function sampleSchema(types: readonly string[]): JsonSchema {
+function sampleSchema(types: readonly string[], parameters: JsonSchema = {}): JsonSchema {
   return {
     type: 'object',
     additionalProperties: false,
     properties: {
       load: { type: 'boolean', default: true, description: 'whether the module is loaded' },
+      ...parameters,
       devices: {
         type: 'array',
         description: 'mediated devices, in the order in which they are created',
@@ -66,6 +79,12 @@ function sampleSchema(types: readonly string[]): JsonSchema {
   };
 }
 
+const exercises = new Map<string, (target: ExerciseTarget) => AsyncIterable<ExerciseStep>>([
+  ['mtty', exerciseMtty],
+  ['mdpy', exerciseMdpy],
+  ['mbochs', exerciseMbochs],
+]);
+
 /** What a machine and the command line need to know of this package. */
 export const driverPackage: DriverPackage<MdevSamplesSection> = {
   package: '@vfio/mdev-samples',
@@ -73,101 +92,50 @@ export const driverPackage: DriverPackage<MdevSamplesSection> = {
   schema: {
     type: 'object',
     additionalProperties: false,
-    properties: { mtty: sampleSchema(['mtty-1', 'mtty-2']) },
+    properties: {
+      mtty: sampleSchema(['mtty-1', 'mtty-2']),
+      mdpy: sampleSchema(['mdpy-vga', 'mdpy-xga', 'mdpy-hd'], {
+        count: {
+          type: 'integer',
+          minimum: 0,
+          maximum: INT_MAX,
+          description: 'displays that there may be, 4 by default',
+        },
+      }),
+      mbochs: sampleSchema(['mbochs-small', 'mbochs-medium', 'mbochs-large'], {
+        count: {
+          type: 'integer',
+          minimum: 0,
+          maximum: INT_MAX,
+          description: 'megabytes for all displays, 256 by default',
+        },
+      }),
+    },
   },
-  modules: ['mdev', 'mtty'],
+  modules: ['mdev', 'mtty', 'mdpy', 'mbochs'],
 
   define(machine) {
     defineMtty(machine.vfio);
+    defineMdpy(machine.vfio);
+    defineMbochs(machine.vfio);
   },
 
   async build(machine, section) {
     if (section.mtty) await buildSample(machine, 'mtty', section.mtty);
+    if (section.mdpy) await buildSample(machine, 'mdpy', section.mdpy);
+    if (section.mbochs) await buildSample(machine, 'mbochs', section.mbochs);
   },
 
   exercise(target) {
-    return isMtty(target) ? exerciseMtty(target) : undefined;
+    return exercises.get(mdevDriverOf(target) ?? '')?.(target);
   },
 };
 
 /** Creates devices as an administrator does: by writing to sysfs. */
-async function buildSample({ host }: MachineContext, module: string, section: SampleSection): Promise<void> {
+async function buildSample({ host }: MachineContext, module: string, section: CountedSection): Promise<void> {
   if (section.load === false) return;
-  await host.modules.modprobe(module);
+  await host.modules.modprobe(module, section.count === undefined ? {} : { count: String(section.count) });
   for (const { uuid, type } of section.devices ?? []) {
     await host.init.writeFile(`/sys/class/mdev_bus/${module}/mdev_supported_types/${type}/create`, uuid);
   }
-}
-
-function isMtty({ address, process }: ExerciseTarget): boolean {
-  try {
-    return process.readlink(`/sys/bus/mdev/devices/${address}/driver`).endsWith('/mtty');
-  } catch (error) {
-    if (!isSystemError(error)) throw error;
-    return false; // no mediated device at all
-  }
-}
-
-const ports = [PciRegionIndex.BAR0, PciRegionIndex.BAR1];
-/** Eight data bits, and the divisor latch closed. */
-const EIGHT_BITS = 0x03;
-const message = new TextEncoder().encode('Hello, mtty');
-
-async function* exerciseMtty({ address, process, device }: ExerciseTarget): AsyncGenerator<ExerciseStep, void> {
-  const type = process.readlink(`/sys/bus/mdev/devices/${address}/mdev_type`);
-  for (const bar of ports.slice(0, type.endsWith('-2') ? 2 : 1)) {
-    yield await step(`port ${bar} loop back`, () => loopBack(device, bar));
-  }
-  yield await step('port 0 interrupt', async () => {
-    const eventfd = process.eventfd(0, { nonblock: true });
-    try {
-      return await interrupt(device, eventfd, () => process.read(eventfd, new Uint8Array(8)));
-    } finally {
-      await process.close(eventfd);
-    }
-  });
-}
-
-async function step(name: string, run: () => Promise<string>): Promise<ExerciseStep> {
-  try {
-    return { name, ok: true, detail: await run() };
-  } catch (error) {
-    return { name, ok: false, detail: error instanceof Error ? error.message : String(error) };
-  }
-}
-
-/** Sends a text through a port, which hears itself. */
-async function loopBack(device: ExerciseDevice, bar: number): Promise<string> {
-  await device.writeRegion(bar, UartRegister.LCR, Uint8Array.of(EIGHT_BITS));
-  await device.writeRegion(bar, UartRegister.FCR, Uint8Array.of(Fcr.ENABLE | Fcr.CLEAR_RECEIVER));
-  for (const byte of message) await device.writeRegion(bar, UartRegister.DATA, Uint8Array.of(byte));
-  const heard: number[] = [];
-  while (((await register(device, bar, UartRegister.LSR)) & Lsr.DR) !== 0) {
-    heard.push(await register(device, bar, UartRegister.DATA));
-  }
-  const text = new TextDecoder().decode(Uint8Array.from(heard));
-  if (text !== new TextDecoder().decode(message)) throw new Error(`sent ${message.length} bytes, heard '${text}'`);
-  return `${heard.length} bytes sent and heard`;
-}
-
-/** A modem line that rises interrupts by INTx, which masks itself: two causes, one signal. */
-async function interrupt(
-  device: ExerciseDevice,
-  eventfd: number,
-  take: () => number | Promise<number>,
-): Promise<string> {
-  const { BAR0 } = PciRegionIndex;
-  await device.setTriggers(PciIrqIndex.INTX, [eventfd]);
-  await device.writeRegion(BAR0, UartRegister.IER, Uint8Array.of(Ier.MSI));
-  await device.writeRegion(BAR0, UartRegister.MCR, Uint8Array.of(Mcr.OUT2 | Mcr.DTR));
-  await take();
-  await device.writeRegion(BAR0, UartRegister.MCR, Uint8Array.of(0));
-  await device.writeRegion(BAR0, UartRegister.IER, Uint8Array.of(0));
-  await device.setTriggers(PciIrqIndex.INTX, []);
-  return 'INTx signalled by a modem line';
-}
-
-async function register(device: ExerciseDevice, bar: number, offset: number): Promise<number> {
-  const [value = 0] = await device.readRegion(bar, offset, 1);
-  return value;
 }

@@ -7,8 +7,14 @@ import { describe, expect, it } from 'vitest';
 import { driverPackage } from '../src/machine.js';
 
 const transcripts = fileURLToPath(new URL('../../../transcripts/', import.meta.url));
-const scripts = readdirSync(`${transcripts}scripts`).filter((name) => /^mtty-.*\.vfs$/.test(name));
-scripts.push('mdev-exhaust-mtty.vfs', 'mdev-parent-unload.vfs');
+const scripts = readdirSync(`${transcripts}scripts`).filter((name) => /^(mtty|mdpy|mbochs)-.*\.vfs$/.test(name));
+scripts.push(
+  'mdev-exhaust-mtty.vfs',
+  'mdev-parent-unload.vfs',
+  'mdev-types.vfs',
+  'mdev-create.vfs',
+  'vfio-dev-class.vfs',
+);
 
 async function createMachine({ machine: name, modules }: ScriptHeader) {
   const machine = await Machine.load(`${transcripts}machines/${name}.yaml`, { drivers: [driverPackage], modules });

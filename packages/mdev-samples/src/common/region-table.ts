@@ -20,7 +20,11 @@ export interface RegionEntry {
  * @throws EINVAL - no such index
  * @source samples/vfio-mdev/mdpy.c mdpy_ioctl_get_region_info(), mbochs.c mbochs_ioctl_get_region_info()
  */
-export function describeRegion(info: RegionInfo, table: readonly RegionEntry[], count: number): RegionEntry | undefined {
+export function describeRegion(
+  info: RegionInfo,
+  table: readonly RegionEntry[],
+  count: number,
+): RegionEntry | undefined {
   const region = table.find(({ index }) => index === info.index);
   if (!region && info.index >= count) throw new VfioError('EINVAL', `region ${info.index} of ${count}`);
   info.offset = BigInt(region?.start ?? 0);

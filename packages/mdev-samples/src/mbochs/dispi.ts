@@ -50,11 +50,7 @@ export interface DisplayMode {
 /** Whether two modes show the same bytes in the same way. Source: samples/vfio-mdev/mbochs.c mbochs_modes_equal() */
 export function modesEqual(a: DisplayMode, b: DisplayMode): boolean {
   return (
-    a.width === b.width &&
-    a.height === b.height &&
-    a.stride === b.stride &&
-    a.offset === b.offset &&
-    a.size === b.size
+    a.width === b.width && a.height === b.height && a.stride === b.stride && a.offset === b.offset && a.size === b.size
   );
 }
 

@@ -2,7 +2,7 @@
 import { type DeviceGfxPlaneInfo, GfxPlaneType, VfioError } from '@vfio/core';
 import { type DmaBufFile, type IoctlCall, PAGE_SIZE, type PageRange } from '@vfio/host';
 import { DRM_FORMAT_XRGB8888, DrmPlaneType, ioctlQueryGfxPlane } from '../common/gfx-plane.js';
-import { type DisplayMode, type Dispi, modesEqual } from './dispi.js';
+import { type Dispi, type DisplayMode, modesEqual } from './dispi.js';
 import { type DmaBufOwner, MbochsDmaBuf } from './dmabuf.js';
 import type { VideoMemory } from './memory.js';
 

@@ -35,10 +35,10 @@ describe('Uevents', () => {
     expect(uevents.emitted.map(({ env }) => 'MODALIAS' in env)).toEqual([true, false]);
   });
 
-  it('keeps the last 4096', () => {
+  it('keeps the last 256', () => {
     const uevents = new Uevents(createSeams());
     for (let i = 0; i < 9000; i++) uevents.emit('change', { devpath: '/d', subsystem: 's' });
-    expect([uevents.emitted.length, uevents.emitted.at(0)?.seqnum, uevents.seqnum]).toEqual([4096, 4905, 9000]);
+    expect([uevents.emitted.length, uevents.emitted.at(0)?.seqnum, uevents.seqnum]).toEqual([256, 8745, 9000]);
   });
 });
 

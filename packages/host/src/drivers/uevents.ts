@@ -25,7 +25,7 @@ export interface Uevent {
 }
 
 /** Messages that are kept. */
-const CAPACITY = 4096;
+const CAPACITY = 256;
 /** Variables in a message, and bytes of their texts with the NULs. Source: include/linux/kobject.h */
 const MAX_VARIABLES = 64;
 const MAX_BYTES = 2048;
@@ -73,7 +73,7 @@ export class Uevents {
     this.#seams = seams;
   }
 
-  /** The last messages, oldest first: 4096 at most. */
+  /** The last messages, oldest first: 256 at most; who wants all subscribes. */
   get emitted(): readonly Uevent[] {
     return this.#emitted.slice(-CAPACITY);
   }

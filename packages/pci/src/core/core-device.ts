@@ -31,7 +31,7 @@ import type { Resource } from '../bus/resource-tree.js';
 import type { BarMapping } from '../bus/resources.js';
 import type { StoredState } from '../bus/state.js';
 import { coreCloseDevice } from './close.js';
-import type { VirtualConfig } from './config/virtual-config.js';
+import type { ConfigView } from './config/view.js';
 import { DmaBufs } from './dma-buf.js';
 import { openDevice } from './enable.js';
 import { coreRequest } from './events.js';
@@ -60,12 +60,6 @@ export interface PciCoreOptions {
 /** What a vendor's driver has. */
 export const defaultPciCoreOptions: PciCoreOptions = { nointxmask: false, disableIdleD3: false, disableVga: false };
 
-/** What a device is made of: the argument of `allocDevice`. */
-export interface PciCoreParts {
-  readonly pdev: PciDev;
-  readonly options?: PciCoreOptions;
-}
-
 /** A BAR that was mapped at open, or why it could not be. */
 export type BarMap = (BarMapping & Disposable) | ErrnoCode | undefined;
 
@@ -91,7 +85,7 @@ export abstract class PciCoreDevice extends VfioDevice {
   /** What fills the pages of small BARs, so that nobody else gets mapped with them. */
   readonly dummyResources: Resource[] = [];
   /** Config space as the user sees it, while the device is open. */
-  config: VirtualConfig | undefined;
+  config: ConfigView | undefined;
   /** Regions from index 9 on. */
   readonly regions: DeviceRegion[] = [];
   readonly irqs: IrqState;
@@ -134,7 +128,7 @@ export abstract class PciCoreDevice extends VfioDevice {
   /** Virtual functions were made by this driver. */
   sriovActive = false;
 
-  constructor({ pdev, options = defaultPciCoreOptions }: PciCoreParts) {
+  constructor(pdev: PciDev, options: PciCoreOptions = defaultPciCoreOptions) {
     super();
     const { pciHost } = pdev;
     this.pdev = pdev;

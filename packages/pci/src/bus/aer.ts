@@ -1,34 +1,110 @@
 /*
- * Errors that functions report, and what their drivers are asked to do about them.
+ * Errors that functions report: a function sets bits in its registers and sends a message, the root port above raises an interrupt,
+ * and the kernel finds out who it was, counts, and recovers from what can not be corrected.
  */
-
+import { Work } from '@vfio/host';
+import { doRecovery } from './aer-recovery.js';
+import { findExtCapability } from './caps.js';
+import { readConfigDword, writeConfigDword } from './config.js';
 import type { PciDev } from './pci-dev.js';
-import type { ErsResult } from './pci-driver.js';
+import { Err, ExpType, ExtCapId } from './regs.js';
+
+/** How bad an error is. */
+export type AerSeverity = 'correctable' | 'non-fatal' | 'fatal';
 
 /** What the bus keeps of a function's errors. */
 export interface AerState {
   /** Offset of the capability. */
   readonly cap: number;
-  correctable: number;
-  nonfatal: number;
-  fatal: number;
+  /** Errors by their bit in the status register. */
+  readonly correctable: number[];
+  readonly nonfatal: number[];
+  readonly fatal: number[];
+  /** Messages that a root port has received. */
+  readonly root: { correctable: number; nonfatal: number; fatal: number };
+}
+
+const BITS = 32;
+
+/** Finds the capability of a new function. Source: drivers/pci/pcie/aer.c pci_aer_init() */
+export function aerInit(pdev: PciDev): void {
+  const cap = findExtCapability(pdev, ExtCapId.ERR);
+  if (cap === 0) return;
+  const none = () => new Array<number>(BITS).fill(0);
+  pdev.aer = {
+    cap,
+    correctable: none(),
+    nonfatal: none(),
+    fatal: none(),
+    root: { correctable: 0, nonfatal: 0, fatal: 0 },
+  };
+  clearAerStatus(pdev);
+}
+
+/** Forgets what the registers say of errors. Source: drivers/pci/pcie/aer.c pci_aer_clear_status() */
+export function clearAerStatus(pdev: PciDev): void {
+  if (!pdev.aer) return;
+  for (const register of [Err.UNCOR_STATUS, Err.COR_STATUS]) {
+    const at = pdev.aer.cap + register;
+    const status = readConfigDword(pdev, at);
+    if (status !== 0) writeConfigDword(pdev, at, status);
+  }
 }
 
 /**
- * Takes a function through the recovery from an error.
+ * A function tells its root port of an error. Called by hardware, so that nobody waits for the recovery that it may start. Where no
+ * port listens, nothing happens.
  *
- * @returns how it ended
- * @source drivers/pci/pcie/err.c pcie_do_recovery()
+ * @source drivers/pci/pcie/aer.c aer_irq(), aer_isr(), aer_process_err_devices()
  */
-export async function doRecovery(_pdev: PciDev, _severity: 'non-fatal' | 'fatal'): Promise<ErsResult> {
-  throw new TypeError('to come');
+export function reportError(pdev: PciDev, severity: AerSeverity): void {
+  const port = rootPort(pdev);
+  if (!port?.aer) return;
+  const { log } = pdev.pciHost;
+  const kind = severity === 'non-fatal' ? 'nonfatal' : severity;
+  port.aer.root[kind]++;
+  const text = { correctable: 'Correctable', 'non-fatal': 'Uncorrectable (Non-Fatal)', fatal: 'Uncorrectable (Fatal)' }[
+    severity
+  ];
+  const line = `AER: ${text} error message received from ${pdev.name}`;
+  if (severity === 'correctable') log.warn(line, port.logName());
+  else log.err(line, port.logName());
+  count(pdev, severity);
+  if (severity === 'correctable') return;
+  const { aerQueue } = pdev.pciBus.domain.type;
+  pdev.get();
+  aerQueue.queue(
+    new Work(async () => {
+      try {
+        await doRecovery(pdev, severity);
+      } finally {
+        pdev.put();
+      }
+    }, `aer_isr ${pdev.name}`),
+  );
 }
 
-/**
- * A function tells its root port of an error. Called by hardware, so that nobody waits for the recovery that it may start.
- *
- * @source drivers/pci/pcie/aer.c aer_irq(), aer_isr()
- */
-export function reportError(_pdev: PciDev, _severity: 'correctable' | 'non-fatal' | 'fatal'): void {
-  throw new TypeError('to come');
+/** Counts what the status registers say that is not masked, and clears what was handled. Source: pci_dev_aer_stats_incr() */
+function count(pdev: PciDev, severity: AerSeverity): void {
+  const { aer } = pdev;
+  if (!aer) return;
+  const correctable = severity === 'correctable';
+  const at = aer.cap + (correctable ? Err.COR_STATUS : Err.UNCOR_STATUS);
+  const all = readConfigDword(pdev, at);
+  let bits = all & ~readConfigDword(pdev, aer.cap + (correctable ? Err.COR_MASK : Err.UNCOR_MASK));
+  if (!correctable) {
+    const severe = readConfigDword(pdev, aer.cap + Err.UNCOR_SEVER);
+    bits &= severity === 'fatal' ? severe : ~severe;
+  }
+  const counters = correctable ? aer.correctable : severity === 'fatal' ? aer.fatal : aer.nonfatal;
+  for (let bit = 0; bit < BITS; bit++) if (((bits >>> bit) & 1) !== 0) counters[bit] = (counters[bit] ?? 0) + 1;
+  if (bits !== 0) writeConfigDword(pdev, at, bits >>> 0);
+}
+
+/** The port that messages of a function end at. Source: drivers/pci/pci.c pcie_find_root_port() */
+function rootPort(pdev: PciDev): PciDev | undefined {
+  for (let at: PciDev | undefined = pdev; at; at = (at.physfn ?? at).pciBus.self) {
+    if (at.isPcie && at.pcieType === ExpType.ROOT_PORT) return at;
+  }
+  return undefined;
 }

@@ -14,6 +14,7 @@ import {
   type SysfsDir,
   SystemError,
   Undo,
+  WorkQueue,
 } from '@vfio/host';
 import { assignResources } from './assign-resources.js';
 import { busAddDevices } from './bus-add.js';
@@ -31,6 +32,7 @@ import { registerPortDriver } from './portdrv.js';
 import { busGroups, busRescanGroup, driverGroups, pciBusGroups } from './sysfs-bus.js';
 import { functionGroups } from './sysfs-function.js';
 import { addUeventVars } from './uevent.js';
+import { VgaArbiter } from './vga.js';
 
 /** The bus of all PCI functions of a host. Source: drivers/pci/pci-driver.c pci_bus_type */
 export class PciBusType extends Bus {
@@ -40,6 +42,10 @@ export class PciBusType extends Bus {
   readonly drvdata = new DriverData<object>();
   /** Held while functions come or go. Source: drivers/pci/probe.c pci_rescan_remove_lock */
   readonly rescanRemove: Mutex;
+  /** Recovers from errors that functions report. */
+  readonly aerQueue: WorkQueue;
+  /** @internal use the functions of `vga.ts` */
+  readonly vga = new VgaArbiter();
   readonly #wires = new Map<number, IntxWire>();
   #busClass: DeviceClass | undefined;
   #slotsDir: SysfsDir | undefined;
@@ -66,6 +72,7 @@ export class PciBusType extends Bus {
     });
     this.host = host;
     this.rescanRemove = new Mutex(host, 'pci_rescan_remove_lock');
+    this.aerQueue = new WorkQueue(host, 'aerdrv');
   }
 
   /** Class `pci_bus`, of the buses themselves. */
@@ -105,6 +112,7 @@ export class PciBusType extends Bus {
     undo.keep();
     this.host.atShutdown(async () => {
       for (const domain of [...this.domains].reverse()) await this.removeRoot(domain);
+      await this.aerQueue.destroy();
       await devices.driverUnregister(portDriver);
       this.#iommuWatch?.[Symbol.dispose]();
       this.#boundWatch?.[Symbol.dispose]();

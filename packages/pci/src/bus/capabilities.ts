@@ -1,12 +1,16 @@
 /*
  * What enumeration learns of a function's capabilities, before the function is on its bus.
  */
+
+import { aerInit } from './aer.js';
 import { findCapability, findExtCapability } from './caps.js';
 import { readConfigDword, readConfigWord, writeConfigWord } from './config.js';
 import { enableAcs } from './groups.js';
 import type { PciDev } from './pci-dev.js';
-import { PowerState } from './power.js';
-import { CapId, Exp, ExtCapId, Pm } from './regs.js';
+import { updateCurrentState } from './power.js';
+import { CapId, Exp, ExtCapId } from './regs.js';
+import { initResetMethods } from './reset-methods.js';
+import { iovInit } from './sriov.js';
 
 /**
  * Finds the capabilities that the bus itself works with.
@@ -18,9 +22,12 @@ export function initCapabilities(pdev: PciDev): void {
   pdev.msixCap = findCapability(pdev, CapId.MSIX);
   pdev.pmCap = findCapability(pdev, CapId.PM);
   pdev.afCap = findCapability(pdev, CapId.AF);
-  pdev.currentState = currentState(pdev);
+  updateCurrentState(pdev);
   configureAri(pdev);
+  iovInit(pdev);
   enableAcs(pdev);
+  aerInit(pdev);
+  initResetMethods(pdev);
 }
 
 /**
@@ -37,11 +44,4 @@ function configureAri(pdev: PciDev): void {
   const control = readConfigWord(bridge, register);
   pciBus.ariEnabled = findExtCapability(pdev, ExtCapId.ARI) !== 0;
   writeConfigWord(bridge, register, pciBus.ariEnabled ? control | Exp.DEVCTL2_ARI : control & ~Exp.DEVCTL2_ARI);
-}
-
-/** The state that a function is in; one without power management is in D0. Source: drivers/pci/pci.c pci_update_current_state() */
-function currentState(pdev: PciDev): PowerState {
-  if (pdev.pmCap === 0) return PowerState.D0;
-  const state = readConfigWord(pdev, pdev.pmCap + Pm.CTRL) & Pm.CTRL_STATE_MASK;
-  return Object.values(PowerState).find((value) => value === state) ?? PowerState.D0;
 }

@@ -22,7 +22,7 @@ export async function enableDevice(pdev: PciDev): Promise<void> {
   });
   const bridge = pdev.pciBus.self;
   if (bridge) await enableBridge(bridge);
-  if (pdev.currentState !== PowerState.D0 && pdev.pmCap !== 0) await setPowerState(pdev, PowerState.D0);
+  await setPowerState(pdev, PowerState.D0);
   enableResources(pdev);
   enableIrq(pdev);
   if (!pdev.msi && pdev.pin !== 0) clearIntxDisable(pdev);

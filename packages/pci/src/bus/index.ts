@@ -1,6 +1,7 @@
 /* Public names of @vfio/pci/bus, by room. */
 
-export { type AerState, doRecovery } from './aer.js';
+export { type AerSeverity, type AerState, reportError } from './aer.js';
+export { doRecovery } from './aer-recovery.js';
 export { busAddDevice, busAddDevices } from './bus-add.js';
 export { PciBusType, pciInit } from './bus-type.js';
 export { findCapability, findExtCapability, findNextCapability } from './caps.js';
@@ -23,7 +24,17 @@ export { acsEnabled } from './groups.js';
 export { removeBusDevice, rescanBus, stopAndRemoveBusDevice, surpriseRemove } from './hotplug.js';
 export { addIdsParam } from './ids-param.js';
 export { checkAndMaskIntx, checkAndUnmaskIntx, intx, intxMaskSupported } from './intx.js';
-export * from './msi.js';
+export {
+  allocIrqVectors,
+  freeIrqVectors,
+  type IrqType,
+  irqVector,
+  type MsiState,
+  msixAllocIrqAt,
+  msixCanAllocDyn,
+  restoreMsiMessage,
+  vectorCount,
+} from './msi.js';
 export { type HotplugSlot, PciBus, PciSlot } from './pci-bus.js';
 export { isPciDev, PciDev } from './pci-dev.js';
 export { PciDomain } from './pci-domain.js';
@@ -42,8 +53,16 @@ export {
   removeDynid,
   unregisterDriver,
 } from './pci-driver.js';
-export * from './pcie.js';
-export { PowerState, setPowerState } from './power.js';
+export {
+  enableAtomicOpsToRoot,
+  pcieGetMps,
+  pcieGetReadrq,
+  pcieReadDword,
+  pcieReadWord,
+  pcieSetReadrq,
+  pcieWriteWord,
+} from './pcie.js';
+export { PowerState, powerName, setPowerState } from './power.js';
 export {
   Acs,
   Af,
@@ -78,7 +97,24 @@ export {
   slotOf,
   Vpd,
 } from './regs.js';
-export * from './reset.js';
+export {
+  devLock,
+  devTrylock,
+  probeResetBus,
+  probeResetSlot,
+  resetBus,
+  resetFunction,
+  tryResetFunction,
+  upstreamBridge,
+} from './reset.js';
+export {
+  bridgeSecondaryBusReset,
+  initResetMethods,
+  type ResetMethod,
+  resetFunctionLocked,
+  resetMethodNames,
+  type SpecificReset,
+} from './reset-methods.js';
 export { Resource, ResourceTree } from './resource-tree.js';
 export {
   type BarMapping,
@@ -90,7 +126,7 @@ export {
   resourceStart,
 } from './resources.js';
 export { mapRom, type RomMapping } from './rom.js';
-export * from './sriov.js';
+export { disableSriov, enableSriov, numVf, physfn, type SriovState } from './sriov.js';
 export { loadSavedState, restoreState, type StoredState, saveState, storeSavedState } from './state.js';
-export * from './vga.js';
+export { VgaRsrc, vgaClientRegister, vgaClientUnregister, vgaDecodes, vgaGet, vgaSetLegacyDecoding } from './vga.js';
 export { readVpd, writeVpd } from './vpd.js';

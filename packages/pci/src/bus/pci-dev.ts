@@ -2,16 +2,24 @@
  * A PCI function as drivers see it: what enumeration read of it, its resources, and what the services of the bus keep about
  * it. The services themselves are functions, one file for each concern beside this one, named as in the kernel without `pci_`.
  */
-import { type AttributeGroup, Device, type DeviceOptions, type Host, type IrqLine } from '@vfio/host';
+import {
+  type AttributeGroup,
+  Device,
+  type DeviceOptions,
+  type Host,
+  type IrqLine,
+  type RuntimePm,
+  type RuntimePmOps,
+} from '@vfio/host';
 import type { AerState } from './aer.js';
 import type { PciFunction } from './function.js';
 import type { IntxWire } from './intx-routing.js';
 import type { MsiState } from './msi.js';
 import type { PciBus, PciSlot } from './pci-bus.js';
 import type { PciDevPort } from './port.js';
-import type { PowerState } from './power.js';
+import { type PowerState, runtimePmInit } from './power.js';
 import { CFG_SPACE_SIZE, HeaderType, ResourceIndex } from './regs.js';
-import type { ResetMethod } from './reset.js';
+import type { ResetMethod, SpecificReset } from './reset-methods.js';
 import { Resource } from './resource-tree.js';
 import type { SriovState } from './sriov.js';
 import type { SavedState } from './state.js';
@@ -97,6 +105,13 @@ export class PciDev extends Device {
   /** Saved by `saveState`, and not yet restored. */
   stateSaved = false;
   savedState: SavedState | undefined;
+  override pm: RuntimePm;
+  /** What its driver does around a suspend at runtime. Differs: Linux has this in the driver, and VFIO's changes it there. */
+  runtimeOps: RuntimePmOps | undefined;
+  /** Power may be taken from it in D3, says an administrator. */
+  d3coldAllowed = true;
+  /** A reset that only its kind knows; set before it is added. */
+  specificReset: SpecificReset | undefined;
   /** Reset methods that it has, in the order in which they are tried; administrators may change it. */
   resetMethods: readonly ResetMethod[] = [];
   msi: MsiState | undefined;
@@ -117,6 +132,7 @@ export class PciDev extends Device {
     this.devfn = devfn;
     this.hw = hw;
     this.cfgSize = hw.configSize;
+    this.pm = runtimePmInit(this);
   }
 
   /** The host that it is on. */

@@ -5,6 +5,7 @@ import { Driver, isSystemError, type Module, SystemError } from '@vfio/host';
 import type { PciBusType } from './bus-type.js';
 import { isPciDev, type PciDev } from './pci-dev.js';
 import { PowerState } from './power.js';
+import { iovRemove } from './sriov.js';
 
 /** Matches any value. Source: include/linux/mod_devicetable.h PCI_ANY_ID */
 export const PCI_ANY_ID = 0xffff_ffff;
@@ -187,12 +188,24 @@ export async function probeDevice(pdev: PciDev, driver: PciDriver): Promise<void
   const offered = !pdev.isVirtfn || pdev.physfn?.sriov?.driversAutoprobe !== false || pdev.driverOverride !== undefined;
   const id = offered ? matchDevice(driver, pdev) : undefined;
   if (!id) throw new SystemError('ENODEV', `not for driver ${driver.name}`, { subject: pdev.name });
-  await driver.pci.probe(pdev, id);
+  // Whoever does not want to keep it awake gives this user back in its probe.
+  await pdev.pm.getSync();
+  try {
+    await driver.pci.probe(pdev, id);
+  } catch (error) {
+    await pdev.pm.put();
+    throw error;
+  }
 }
 
 /** A driver gives a function back. Source: drivers/pci/pci-driver.c pci_device_remove() */
 export async function removeDevice(pdev: PciDev, driver: PciDriver): Promise<void> {
+  await pdev.pm.getSync();
   await driver.pci.remove?.(pdev);
+  pdev.pm.putNoidle();
+  pdev.runtimeOps = undefined;
+  iovRemove(pdev);
+  await pdev.pm.put();
   // What the driver has done to it, nobody knows.
   if (pdev.currentState === PowerState.D0) pdev.currentState = 'unknown';
 }

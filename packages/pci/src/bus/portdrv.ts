@@ -4,14 +4,15 @@
 
 import { SystemError } from '@vfio/host';
 import type { PciBusType } from './bus-type.js';
-import { readConfigDword, readConfigWord, writeConfigWord } from './config.js';
+import { readConfigDword } from './config.js';
 import { disableDevice, enableDevice, setMaster } from './enable.js';
 import { rescanBus, stopAndRemoveBusDevice } from './hotplug.js';
 import type { PciSlot } from './pci-bus.js';
 import type { PciDev } from './pci-dev.js';
 import { PCI_ANY_ID, type PciDeviceId, PciDriver, registerDriver } from './pci-driver.js';
 import { isHotplugBridge } from './ports.js';
-import { BridgeControl, BridgeReg, Exp, ExpType, PciClass } from './regs.js';
+import { Exp, ExpType, PciClass } from './regs.js';
+import { bridgeSecondaryBusReset } from './reset-methods.js';
 import { createSlot, destroySlot } from './slots.js';
 
 /** Class of bridges, and of those that decode subtractively. */
@@ -59,9 +60,10 @@ async function probePort(pdev: PciDev): Promise<PciSlot | undefined> {
   if (!subordinate || !isHotplugBridge(pdev)) return undefined;
   const number = readConfigDword(pdev, pdev.pcieCap + Exp.SLTCAP) >>> SLOT_NUMBER_SHIFT;
   try {
+    // Source: drivers/pci/hotplug/pciehp_hpc.c pciehp_reset_slot()
     return createSlot(subordinate, 0, String(number), {
       resetSlot: (probe) => {
-        if (!probe) secondaryBusReset(pdev);
+        if (!probe) bridgeSecondaryBusReset(pdev);
       },
       switchSlot: async (on) => {
         if (on) await rescanBus(subordinate);
@@ -72,13 +74,6 @@ async function probePort(pdev: PciDev): Promise<PciSlot | undefined> {
     disableDevice(pdev);
     throw error;
   }
-}
-
-/** Source: drivers/pci/hotplug/pciehp_hpc.c pciehp_reset_slot() */
-function secondaryBusReset(bridge: PciDev): void {
-  const control = readConfigWord(bridge, BridgeReg.BRIDGE_CONTROL);
-  writeConfigWord(bridge, BridgeReg.BRIDGE_CONTROL, control | BridgeControl.BUS_RESET);
-  writeConfigWord(bridge, BridgeReg.BRIDGE_CONTROL, control & ~BridgeControl.BUS_RESET);
 }
 
 function classId(value: number): PciDeviceId {

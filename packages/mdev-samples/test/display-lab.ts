@@ -65,6 +65,11 @@ export class DisplayLab implements AsyncDisposable {
     return this.root.writeFile(`/sys/bus/mdev/devices/${uuid}/remove`, '1');
   }
 
+  /** Page frames of mbochs video memory that somebody holds. */
+  videoPages(): number {
+    return this.host.tracker.leaks().filter(({ what }) => what.includes('mbochs video memory')).length;
+  }
+
   /** Creates a display and opens it. */
   async display(type: string, uuid = UUID): Promise<Display> {
     await this.create(type, uuid);

@@ -2,15 +2,15 @@
  * What enumeration learns of a function's capabilities, before the function is on its bus.
  */
 
-import { aerInit } from './aer.js';
+import { aerInit } from './aer-state.js';
 import { findCapability, findExtCapability } from './caps.js';
 import { readConfigDword, readConfigWord, writeConfigWord } from './config.js';
 import { enableAcs } from './groups.js';
+import { iovInit } from './iov.js';
 import type { PciDev } from './pci-dev.js';
 import { updateCurrentState } from './power.js';
 import { CapId, Exp, ExtCapId } from './regs.js';
 import { initResetMethods } from './reset-methods.js';
-import { iovInit } from './sriov.js';
 
 /**
  * Finds the capabilities that the bus itself works with.

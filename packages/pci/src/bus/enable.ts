@@ -5,7 +5,8 @@ import { SystemError, Undo } from '@vfio/host';
 import { readConfigWord, writeConfigWord } from './config.js';
 import { enableIrq } from './intx-routing.js';
 import type { PciDev } from './pci-dev.js';
-import { PowerState, setPowerState } from './power.js';
+import { setPowerState } from './power.js';
+import { PowerState } from './power-state.js';
 import { Command, Reg, ResourceFlag, ResourceIndex } from './regs.js';
 
 /**

@@ -1,7 +1,8 @@
 /* Public names of @vfio/pci/bus, by room. */
 
-export { type AerSeverity, type AerState, reportError } from './aer.js';
+export { reportError } from './aer.js';
 export { doRecovery } from './aer-recovery.js';
+export type { AerSeverity, AerState } from './aer-state.js';
 export { busAddDevice, busAddDevices } from './bus-add.js';
 export { PciBusType, pciInit } from './bus-type.js';
 export { findCapability, findExtCapability, findNextCapability } from './caps.js';
@@ -24,6 +25,7 @@ export { acsEnabled } from './groups.js';
 export { removeBusDevice, rescanBus, stopAndRemoveBusDevice, surpriseRemove } from './hotplug.js';
 export { addIdsParam } from './ids-param.js';
 export { checkAndMaskIntx, checkAndUnmaskIntx, intx, intxMaskSupported } from './intx.js';
+export { numVf, physfn, type SriovState } from './iov.js';
 export {
   allocIrqVectors,
   freeIrqVectors,
@@ -62,7 +64,8 @@ export {
   pcieSetReadrq,
   pcieWriteWord,
 } from './pcie.js';
-export { PowerState, powerName, setPowerState } from './power.js';
+export { setPowerState } from './power.js';
+export { PowerState, powerName } from './power-state.js';
 export {
   Acs,
   Af,
@@ -126,7 +129,7 @@ export {
   resourceStart,
 } from './resources.js';
 export { mapRom, type RomMapping } from './rom.js';
-export { disableSriov, enableSriov, numVf, physfn, type SriovState } from './sriov.js';
+export { disableSriov, enableSriov } from './sriov.js';
 export { loadSavedState, restoreState, type StoredState, saveState, storeSavedState } from './state.js';
 export { VgaRsrc, vgaClientRegister, vgaClientUnregister, vgaDecodes, vgaGet, vgaSetLegacyDecoding } from './vga.js';
 export { readVpd, writeVpd } from './vpd.js';

@@ -16,7 +16,7 @@ import {
   writeMsixMessage,
 } from './msi-registers.js';
 import type { PciDev } from './pci-dev.js';
-import { PowerState } from './power.js';
+import { PowerState } from './power-state.js';
 import { Msix } from './regs.js';
 
 /** What the bus keeps of a function's vectors. */

@@ -11,17 +11,18 @@ import {
   type RuntimePm,
   type RuntimePmOps,
 } from '@vfio/host';
-import type { AerState } from './aer.js';
+import type { AerState } from './aer-state.js';
 import type { PciFunction } from './function.js';
 import type { IntxWire } from './intx-routing.js';
+import type { SriovState } from './iov.js';
 import type { MsiState } from './msi.js';
 import type { PciBus, PciSlot } from './pci-bus.js';
 import type { PciDevPort } from './port.js';
-import { type PowerState, runtimePmInit } from './power.js';
+import { runtimePmInit } from './power.js';
+import type { PowerState } from './power-state.js';
 import { CFG_SPACE_SIZE, HeaderType, ResourceIndex } from './regs.js';
 import type { ResetMethod, SpecificReset } from './reset-methods.js';
 import { Resource } from './resource-tree.js';
-import type { SriovState } from './sriov.js';
 import type { SavedState } from './state.js';
 
 /** What enumeration has read before the device exists. */

@@ -3,9 +3,9 @@
  */
 import { Driver, isSystemError, type Module, SystemError } from '@vfio/host';
 import type { PciBusType } from './bus-type.js';
+import { iovRemove } from './iov.js';
 import { isPciDev, type PciDev } from './pci-dev.js';
-import { PowerState } from './power.js';
-import { iovRemove } from './sriov.js';
+import { PowerState } from './power-state.js';
 
 /** Matches any value. Source: include/linux/mod_devicetable.h PCI_ANY_ID */
 export const PCI_ANY_ID = 0xffff_ffff;

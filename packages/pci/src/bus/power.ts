@@ -7,23 +7,12 @@ import { RuntimePm, type RuntimePmOps, SystemError } from '@vfio/host';
 import { updateResource } from './assign-resources.js';
 import { readConfigWord, writeConfigWord } from './config.js';
 import type { PciDev } from './pci-dev.js';
+import { PowerState, powerName } from './power-state.js';
 import { Pm, ResourceIndex } from './regs.js';
 import { restoreState, saveState } from './state.js';
 
-/** Source: include/linux/pci.h pci_power_t */
-export const PowerState = { D0: 0, D1: 1, D2: 2, D3hot: 3, D3cold: 4 } as const;
-export type PowerState = (typeof PowerState)[keyof typeof PowerState];
-
-/** What files and messages call them. Source: drivers/pci/pci.c pci_power_names */
-const names = ['D0', 'D1', 'D2', 'D3hot', 'D3cold'] as const;
-
 /** What a register reads as when nobody answers. */
 const GONE = 0xffff;
-
-/** The name of a state. Source: include/linux/pci.h pci_power_name() */
-export function powerName(state: PowerState | 'unknown'): string {
-  return state === 'unknown' ? state : names[state];
-}
 
 /**
  * Moves a function to a state that it has; one without power management is in D0.

@@ -6,7 +6,7 @@
 import { isSystemError, SystemError } from '@vfio/host';
 import { readConfigByte, readConfigDword, readConfigWord, writeConfigByte, writeConfigWord } from './config.js';
 import type { PciDev } from './pci-dev.js';
-import { PowerState } from './power.js';
+import { PowerState } from './power-state.js';
 import { Af, BridgeControl, BridgeReg, Exp, Pm } from './regs.js';
 
 /** In the order in which they are tried. Source: drivers/pci/pci.c pci_reset_fn_methods */

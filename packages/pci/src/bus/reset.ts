@@ -7,14 +7,15 @@ import { writeConfigWord } from './config.js';
 import type { PciBus, PciSlot } from './pci-bus.js';
 import type { PciDev } from './pci-dev.js';
 import { pciDriverOf } from './pci-driver.js';
-import { PowerState, setPowerState } from './power.js';
+import { setPowerState } from './power.js';
+import { PowerState } from './power-state.js';
 import { Command, Reg } from './regs.js';
 import { bridgeSecondaryBusReset, resetFunctionLocked, slotCanReset } from './reset-methods.js';
 import { restoreState, saveState } from './state.js';
 
 /** Takes the lock of a device and keeps users from its config space; undefined when somebody has it. Source: drivers/pci/pci.c pci_dev_trylock() */
 export function devTrylock(pdev: PciDev): Held | undefined {
-  if (pdev.cfgBlocked) return undefined;
+  if (pdev.cfgBlocked !== undefined) return undefined;
   const held = pdev.lock.tryLock();
   return held && new DevLock(pdev, held);
 }
@@ -22,7 +23,7 @@ export function devTrylock(pdev: PciDev): Held | undefined {
 /** As `devTrylock`, waiting. Source: drivers/pci/pci.c pci_dev_lock() */
 export async function devLock(pdev: PciDev): Promise<Held> {
   const held = await pdev.lock.lock();
-  while (pdev.cfgBlocked) await pdev.cfgBlocked;
+  while (pdev.cfgBlocked !== undefined) await pdev.cfgBlocked;
   return new DevLock(pdev, held);
 }
 

@@ -3,15 +3,15 @@
  * that software sets. Interrupt messages and virtual functions are written as the kernel remembers them.
  */
 import { SystemError } from '@vfio/host';
-import { clearAerStatus } from './aer.js';
+import { clearAerStatus } from './aer-state.js';
 import { findCapability, findExtCapability } from './caps.js';
 import { readConfig, readConfigDword, writeConfig, writeConfigDword } from './config.js';
 import type { PciWidth } from './function.js';
 import { enableAcs } from './groups.js';
+import { restoreIovState } from './iov.js';
 import { restoreMsiState } from './msi.js';
 import type { PciDev } from './pci-dev.js';
 import { CapId, Err, Exp, ExpType, ExtCapId, HeaderType, Pcix, Reg } from './regs.js';
-import { restoreIovState } from './sriov.js';
 
 /** @internal registers by offset, as `saveState` read them */
 export interface SavedState {

@@ -8,11 +8,11 @@ import { busAddDevice } from './bus-add.js';
 import { readConfigWord } from './config.js';
 import { registerBusDevice, unregisterBusDevice } from './enumerate.js';
 import { removeBusDevice } from './hotplug.js';
+import type { SriovState } from './iov.js';
 import { PciBus } from './pci-bus.js';
 import type { PciDev } from './pci-dev.js';
 import { Reg, ResourceIndex, Sriov } from './regs.js';
 import { allocDev, deviceAdd, setupDevice } from './setup-device.js';
-import type { SriovState } from './sriov.js';
 
 /**
  * Makes a virtual function: its device, both links, and a driver if there is one for it.

@@ -5,7 +5,7 @@
 import { PciRegionIndex, REGION_STRIDE } from '@vfio/core';
 import type { Held } from '@vfio/host';
 import { readConfigWord, writeConfigWord } from '../bus/config.js';
-import { PowerState } from '../bus/power.js';
+import { PowerState } from '../bus/power-state.js';
 import { Command, Reg } from '../bus/regs.js';
 import type { PciCoreDevice } from './core-device.js';
 

@@ -6,10 +6,17 @@ import * as machine from '../src/machine.js';
 it('has these public names', () => {
   expect(Object.keys(api).sort()).toMatchInlineSnapshot(`
     [
+      "Geometry",
+      "MbochsDevice",
+      "MbochsType",
+      "MdpyDevice",
+      "MdpyType",
       "MttyDevice",
       "MttyType",
       "STREAM_MAGIC",
       "STREAM_VERSION",
+      "defineMbochs",
+      "defineMdpy",
       "defineMtty",
       "portRecord",
       "streamHeader",

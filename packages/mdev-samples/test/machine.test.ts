@@ -38,7 +38,20 @@ describe('the section of a machine file', () => {
     expect(other.host.modules.known()).toEqual(expect.arrayContaining(['mdev', 'mtty']));
   });
 
+  it('sets the parameter of a module that has one', async () => {
+    await using machine = await load({
+      mdpy: { count: 7, devices: [{ uuid: UUID, type: 'mdpy-hd' }] },
+      mbochs: { count: 32, devices: [{ uuid: OTHER_UUID, type: 'mbochs-small' }] },
+    });
+    const left = (module: string, type: string) =>
+      machine.host.init.readFile(`/sys/class/mdev_bus/${module}/mdev_supported_types/${type}/available_instances`);
+    expect([await left('mdpy', 'mdpy-vga'), await left('mbochs', 'mbochs-medium')]).toEqual(['6\n', '1\n']);
+  });
+
   it.each([
+    ['a parameter that a module does not have', { mtty: { count: 1 } }],
+    ['a parameter that is no number', { mdpy: { count: '4' } }],
+    ['a type of another sample', { mbochs: { devices: [{ uuid: UUID, type: 'mdpy-vga' }] } }],
     ['an unknown sample', { mdtoy: {} }],
     ['an unknown type', { mtty: { devices: [{ uuid: UUID, type: 'mtty-3' }] } }],
     ['no UUID', { mtty: { devices: [{ type: 'mtty-1' }] } }],

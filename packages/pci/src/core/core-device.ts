@@ -40,6 +40,7 @@ import { Ioeventfds } from './ioeventfd.js';
 import { coreIoctl } from './ioctl.js';
 import { IrqState } from './irqs/irq-state.js';
 import { corePm } from './power.js';
+import type { IoRange } from './regions/bar-access.js';
 import type { DeviceRegion } from './regions/device-region.js';
 import { getRegionInfo } from './regions/info.js';
 import { coreMmap } from './regions/mmap.js';
@@ -81,6 +82,8 @@ export abstract class PciCoreDevice extends VfioDevice {
 
   /** BARs, while the device is open. */
   readonly barmap: BarMap[] = [undefined, undefined, undefined, undefined, undefined, undefined];
+  /** How their registers are accessed: of those that are mapped. */
+  readonly barIo: (IoRange | undefined)[] = [undefined, undefined, undefined, undefined, undefined, undefined];
   readonly barMmapSupported: boolean[] = [false, false, false, false, false, false];
   /** What fills the pages of small BARs, so that nobody else gets mapped with them. */
   readonly dummyResources: Resource[] = [];

@@ -363,6 +363,7 @@ export { vfioCompatIoasCreate, vfioCompatIoasGetId, vfioCompatSetNoIommu } from 
 
 // iommufd: what drivers implement bindIommufd and its like with
 
+export { deviceCdevOpened, iommufdDeviceIctx, iommufdGetDevId } from './iommufd-dev-id.js';
 export {
   iommufdEmulatedAttachIoas,
   iommufdEmulatedBind,

@@ -135,6 +135,9 @@ describe('what an exercise uses', () => {
     await using device = await lab.client.openDevice('model0');
     expect(await device.writeRegion(0, 0x10, Uint8Array.of(5, 6))).toBe(2);
     expect(await device.readRegion(0, 0x10, 2)).toEqual(Uint8Array.of(5, 6));
+    const mapping = await device.mapRegion(0, 4096);
+    expect([mapping.length, mapping.load(0x10, 2)]).toEqual([4096, 0x605n]);
+    mapping.unmap();
     const eventfd = device.transport.eventfd();
     await device.setTriggers(0, [eventfd]);
     await device.mask(0);

@@ -16,9 +16,13 @@ import { disableDevice, enableDevice } from './enable.js';
 import { rescanBus, stopAndRemoveBusDevice } from './hotplug.js';
 import { isPciDev, type PciDev } from './pci-dev.js';
 import { HeaderType, PciClass, ResourceIndex } from './regs.js';
+import { aerAttributes } from './sysfs-aer.js';
 import { configAttribute } from './sysfs-config.js';
 import { linkAttributes } from './sysfs-link.js';
+import { powerAttributes, resetAttributes } from './sysfs-reset.js';
 import { resourceAttributes } from './sysfs-resource.js';
+import { romAttributes } from './sysfs-rom.js';
+import { sriovAttributes } from './sysfs-sriov.js';
 import { modalias } from './uevent.js';
 
 /** A value to be read. */
@@ -36,6 +40,15 @@ export function functionGroups(pdev: PciDev): readonly AttributeGroup[] {
     { attributes: [...identity(pdev), ...switches(pdev), ...presence(pdev)] },
     { binAttributes: [configAttribute(pdev), ...resourceAttributes(pdev)] },
     { attributes: linkAttributes(pdev) },
+    {
+      attributes: [
+        ...powerAttributes(pdev),
+        ...resetAttributes(pdev),
+        ...sriovAttributes(pdev),
+        ...aerAttributes(pdev),
+      ],
+    },
+    { binAttributes: romAttributes(pdev) },
     // Both are there for every function; what is in them depends on its capabilities.
     { name: 'aer' },
     { name: 'link' },

@@ -60,6 +60,24 @@ describe('a group with an iommufd for a container', () => {
     await on.process.close(iommufd);
   });
 
+  it('CORE-041 lets go of the driver last: closed, unbound, and only then may its module be unloaded', async () => {
+    const held: number[] = [];
+    class Watches extends PhysicalDevice {
+      override async unbindIommufd(): Promise<void> {
+        await super.unbindIommufd();
+        held.push(this.dev.driver?.module?.refcount ?? -1);
+      }
+    }
+    await using one = await registerAs(on, Watches, 'dev0');
+    const unused = one.device.dev.driver?.module?.refcount ?? -1;
+    const [group, iommufd] = [await on.openGroup(one.device), await openIommufd(on.process)];
+    await on.setContainer(group, iommufd);
+    await on.process.close(await on.getDeviceFd(group, 'dev0'));
+    expect(one.device.journal.slice(-2)).toEqual(['closeDevice', 'unbind']);
+    expect([held, one.device.dev.driver?.module?.refcount]).toEqual([[unused + 1], unused]);
+    for (const fd of [group, iommufd]) await on.process.close(fd);
+  });
+
   it('CORE-053 closes the device when it can not be attached', async () => {
     await using held = await registerAs(on, EmulatedDevice, 'dev0');
     const iommufd = await openIommufd(on.process);

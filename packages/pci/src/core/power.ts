@@ -2,8 +2,7 @@
  * Power of a function in VFIO: the states that its user asks for through config space, and the suspend that happens when its
  * user says that it is not needed for a while, or when it has no user at all.
  */
-import type { FeatureCall, RuntimePm } from '@vfio/core';
-import { deviceLowPowerEntryWithWakeup } from '@vfio/core';
+import { deviceLowPowerEntryWithWakeup, type FeatureCall, type RuntimePm } from '@vfio/core';
 import { type EventFd, eventfdFromFd, isSystemError } from '@vfio/host';
 import type { PciDev } from '../bus/pci-dev.js';
 import { setPowerState as setPciPowerState } from '../bus/power.js';
@@ -67,8 +66,8 @@ export async function lockAndSetPowerState(device: PciCoreDevice, state: PowerSt
 /** What the core does around each request: the function is awake while it lasts. */
 export function corePm(pdev: PciDev): RuntimePm {
   return {
-    resume: () => pdev.pm?.resumeAndGet(),
-    suspend: () => pdev.pm?.put(),
+    resume: () => pdev.pm.resumeAndGet(),
+    suspend: () => pdev.pm.put(),
   };
 }
 
@@ -131,14 +130,14 @@ async function runtimePmEntry(device: PciCoreDevice, feature: FeatureCall, wakeu
   device.pmRuntimeEngaged = true;
   device.pmWakeEventfd = wakeup;
   // The request itself still uses the function; when it ends, nobody does.
-  device.pdev.pm?.putNoidle();
+  device.pdev.pm.putNoidle();
 }
 
 /** Source: drivers/vfio/pci/vfio_pci_core.c __vfio_pci_runtime_pm_exit() */
 function leaveLowPower(device: PciCoreDevice): void {
   if (!device.pmRuntimeEngaged) return;
   device.pmRuntimeEngaged = false;
-  device.pdev.pm?.getNoresume();
+  device.pdev.pm.getNoresume();
   device.pmWakeEventfd?.put();
   device.pmWakeEventfd = undefined;
 }

@@ -3,12 +3,12 @@
  */
 import {
   type InfoCap,
+  infoCapHeader,
   PCI_NUM_REGIONS,
   PciRegionIndex,
   type RegionInfo,
   RegionInfoCap,
   RegionInfoFlag,
-  infoCapHeader,
   regionInfoCapType,
   regionStart,
   VfioError,

@@ -4,8 +4,8 @@
  */
 import { PCI_NUM_REGIONS, PciRegionIndex, RegionInfoFlag, regionIndexAt, regionOffsetAt, VfioError } from '@vfio/core';
 import { type AccessSize, type ErrnoCode, type Mapping, type MmapRequest, PAGE_SIZE } from '@vfio/host';
-import { resourceLen, resourceStart } from '../../bus/resources.js';
 import type { BarMapping } from '../../bus/resources.js';
+import { resourceLen, resourceStart } from '../../bus/resources.js';
 import type { PciCoreDevice } from '../core-device.js';
 import { memoryEnabled } from '../memory.js';
 

@@ -33,7 +33,6 @@ function rw(device: PciCoreDevice, buffer: UserBuffer, position: number, isWrite
   const index = regionIndexAt(position);
   if (index >= PCI_NUM_REGIONS + device.regions.length) throw invalid(device, `no region ${index}`);
   const { pm } = device.pdev;
-  if (pm === undefined) return access(device, index, buffer, position, isWrite);
   // What is in use by somebody stays so as long as nobody waits.
   if (pm.usageCount === 0 || pm.status !== 'active') return awakened(device, pm, index, buffer, position, isWrite);
   const result = access(device, index, buffer, position, isWrite);

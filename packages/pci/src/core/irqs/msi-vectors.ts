@@ -142,11 +142,10 @@ export class MsiVectors {
     pdev.pciHost.faults.check('vfio_msi_set_vector_signal:ctx');
     const trigger = eventfdFromFd(call.process, fd);
     try {
-      if (type === 'msix') {
-        // The message may be lost: a reset that the kernel did not see has cleared the table.
-        using _decoding = await memoryLockAndEnable(this.#device);
-        restoreMsiMessage(pdev, vector);
-      }
+      // Requesting the line unmasks the entry in the table, which needs memory to be decoded.
+      using _decoding = await memoryLockAndEnable(this.#device);
+      // The message may be lost: a reset that the kernel did not see has cleared the table.
+      if (type === 'msix') restoreMsiMessage(pdev, vector);
       const action = line.request(`vfio-${type}[${vector}](${pdev.name})`, () => {
         trigger.signal();
         return 'handled';

@@ -83,6 +83,7 @@ async function destroyDevice(pdev: PciDev): Promise<void> {
   if (pciBus.domain.root.acpi) await pciBus.domain.type.firmware().remove(pdev);
   await pdev.pciHost.devices.del(pdev);
   pciBus.devices.splice(pciBus.devices.indexOf(pdev), 1);
+  pciBus.domain.type.vga.forget(pdev);
   for (const resource of pdev.resource) if (resource.parent) pciBus.domain.release(resource);
   pdev.port?.close();
   pdev.port = undefined;

@@ -112,6 +112,9 @@ export async function deviceAdd(pdev: PciDev): Promise<void> {
   wirePin(pdev);
   insert(pciBus, pdev);
   undo.add(() => remove(pciBus, pdev));
+  const { vga } = pciBus.domain.type;
+  vga.add(pdev);
+  undo.add(() => vga.forget(pdev));
   await pdev.pciHost.devices.add(pdev);
   undo.add(() => pdev.pciHost.devices.del(pdev));
   const { domain } = pciBus;

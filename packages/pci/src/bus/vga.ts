@@ -36,21 +36,16 @@ export class VgaArbiter {
   readonly #devices = new Map<PciDev, VgaDevice>();
   #waiting: (() => void)[] = [];
 
-  /** A function that could decode them; undefined for one that is no VGA. */
+  /** What is known of a function; undefined for one that is no VGA. */
   find(pdev: PciDev): VgaDevice | undefined {
-    if (pdev.classCode >>> 8 !== PciClass.DISPLAY_VGA) return undefined;
-    const known = this.#devices.get(pdev);
-    if (known) return known;
-    const device: VgaDevice = {
-      pdev,
-      decodes: ALL,
-      owns: ownedAtFirst(pdev),
-      ioLocks: 0,
-      memLocks: 0,
-      setDecode: undefined,
-    };
-    this.#devices.set(pdev, device);
-    return device;
+    return this.#devices.get(pdev);
+  }
+
+  /** A function is there; whether it is a VGA is looked at here. Source: drivers/pci/vgaarb.c vga_arbiter_add_pci_device() */
+  add(pdev: PciDev): void {
+    if (pdev.classCode >>> 8 !== PciClass.DISPLAY_VGA) return;
+    const owns = ownedAtFirst(pdev);
+    this.#devices.set(pdev, { pdev, decodes: ALL, owns, ioLocks: 0, memLocks: 0, setDecode: undefined });
   }
 
   /** A function is gone. Source: drivers/pci/vgaarb.c vga_arbiter_del_pci_device() */

@@ -12,14 +12,7 @@ import { CapId, Vpd } from './regs.js';
 /** As much as the address register can reach. */
 export const VPD_MAX_SIZE = Vpd.ADDR_MASK + 1;
 /** The tag of a resource: small ones have their length in it, large ones in the two bytes behind. */
-const Tag = {
-  LARGE: 0x80,
-  LARGE_ID: 0x10,
-  LARGE_READ_ONLY: 0x11,
-  LARGE_WRITE: 0x12,
-  SMALL_MASK: 0x78,
-  END: 0x78,
-} as const;
+const Tag = { LARGE: 0x80, SMALL_MASK: 0x78, SMALL_LENGTH: 0x07, END: 0x78 } as const;
 
 /**
  * Reads bytes of the vital product data.
@@ -61,28 +54,26 @@ export function hasVpd(pdev: PciDev): boolean {
 }
 
 /**
- * Follows the resources up to the tag that ends them.
+ * Follows the resources up to the tag that ends them, or to what makes no sense.
  *
- * @returns 0 - they make no sense
+ * @returns 0 - nothing does
  * @source drivers/pci/vpd.c pci_vpd_size()
  */
 function usedSize(pdev: PciDev, cap: number): number {
   const header = new Uint8Array(3);
-  for (let at = 0; at < VPD_MAX_SIZE; ) {
-    readBytes(pdev, cap, at, header.subarray(0, 1), VPD_MAX_SIZE);
-    const tag = header[0] ?? 0;
-    if (at === 0 && (tag === 0 || tag === 0xff)) return 0;
-    if ((tag & Tag.LARGE) === 0) {
-      at += 1 + (tag & 7);
-      if ((tag & Tag.SMALL_MASK) === Tag.END) return at;
-      continue;
-    }
-    const known = [Tag.LARGE_ID, Tag.LARGE_READ_ONLY, Tag.LARGE_WRITE].some((id) => id === (tag & ~Tag.LARGE));
-    if (!known) return at;
+  let at = 0;
+  while (at < VPD_MAX_SIZE) {
     readBytes(pdev, cap, at, header, VPD_MAX_SIZE);
-    at += 3 + ((header[1] ?? 0) | ((header[2] ?? 0) << 8));
+    const [tag = 0, low = 0, high = 0] = header;
+    // What was never written to, or does not answer.
+    if (at === 0 && (tag === 0 || tag === 0xff)) return 0;
+    const large = (tag & Tag.LARGE) !== 0;
+    const length = large ? 3 + (low | (high << 8)) : 1 + (tag & Tag.SMALL_LENGTH);
+    if (at + length > VPD_MAX_SIZE) return at;
+    at += length;
+    if (!large && (tag & Tag.SMALL_MASK) === Tag.END) return at;
   }
-  return 0;
+  return at;
 }
 
 function readBytes(pdev: PciDev, cap: number, position: number, into: Uint8Array, size: number): number {

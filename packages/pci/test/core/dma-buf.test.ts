@@ -132,7 +132,7 @@ describe('DMA_BUF', () => {
 
   it('leaves nothing when there is no descriptor for it', async () => {
     await using lab = await irqLab();
-    lab.process.limits.set('nofile', { soft: 3, hard: 3 }, false);
+    lab.process.limits.set('nofile', { soft: 3n, hard: 3n }, false);
     await expect(ask(lab)).rejects.toThrow(code('EMFILE'));
     expect(lab.device.dmabufs.size).toBe(0);
   });

@@ -31,8 +31,8 @@ describe('ioeventfd', () => {
     const [a, b] = [lab.eventfd(), lab.eventfd()];
     await ask(lab, { offset: 0x10, data: 0x1122_3344n, fd: a });
     await ask(lab, { offset: 0x20, data: 0xaabb_ccddn, flags: WIDTH_16, fd: b });
-    lab.process.write(a, signal);
-    lab.process.write(b, signal);
+    await lab.process.write(a, signal);
+    await lab.process.write(b, signal);
     expect([register(lab, 0, 0x10), register(lab, 0, 0x20)]).toEqual([0x1122_3344, 0xccdd]);
   });
 
@@ -75,8 +75,8 @@ describe('ioeventfd', () => {
     await ask(lab, { offset: 0x10, data: 7n, fd: memory });
     await ask(lab, { bar: 2, offset: 4, data: 7n, fd: port });
     lab.device.plain.commandMemory = false;
-    lab.process.write(memory, signal);
-    lab.process.write(port, signal);
+    await lab.process.write(memory, signal);
+    await lab.process.write(port, signal);
     expect([register(lab, 0, 0x10), register(lab, 2, 4)]).toEqual([0, 7]);
   });
 
@@ -85,7 +85,7 @@ describe('ioeventfd', () => {
     const fd = lab.eventfd();
     await ask(lab, { offset: 0x10, data: 7n, fd });
     const held = await lab.device.memoryLock.write();
-    lab.process.write(fd, signal);
+    await lab.process.write(fd, signal);
     expect(register(lab, 0, 0x10)).toBe(0);
     held.release();
     await ask(lab, { offset: 0x10, data: 7n, fd: -1 });

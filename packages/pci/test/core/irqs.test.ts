@@ -114,7 +114,7 @@ describe('interrupt pin', () => {
     lab.fn.setPin(true);
     expect(lab.take(event)).toBe(1n);
     lab.fn.setPin(false);
-    lab.process.write(unmask, Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0));
+    await lab.process.write(unmask, Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0));
     expect(intxDisabled(lab)).toBe(false);
     await by(ACTION_UNMASK, -1);
     await by(ACTION_UNMASK, unmask);

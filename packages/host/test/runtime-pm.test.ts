@@ -121,6 +121,15 @@ describe('RuntimePm', () => {
     expect([pm.status, calls]).toEqual(['active', ['suspend', 'resume']]);
   });
 
+  it('is resumed once, and suspended once, by those who come together', async () => {
+    const { pm, calls } = lab();
+    pm.enable();
+    await Promise.all([pm.suspend(), pm.suspend()]);
+    await Promise.all([pm.resumeAndGet(), pm.resumeAndGet(), pm.resumeAndGet()]);
+    await Promise.all([pm.put(), pm.put(), pm.put()]);
+    expect([calls, pm.usageCount]).toEqual([['suspend', 'resume', 'suspend'], 0]);
+  });
+
   it('measures how long it was in each state', async () => {
     const { pm, clock } = lab();
     await clock.advance(1000);

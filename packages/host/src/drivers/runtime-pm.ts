@@ -192,7 +192,8 @@ export class RuntimePm {
    * @source drivers/base/power/runtime.c rpm_resume()
    */
   async resume(): Promise<void> {
-    await this.barrier();
+    // Looked at again after each: somebody else who waited may have begun the next.
+    while (this.#transition !== undefined) await this.#transition;
     if (this.#error !== undefined) throw this.#failure('EINVAL', `runtime PM has failed with ${this.#error}`);
     if (this.#status === 'active') return;
     if (this.#disableDepth > 0) throw this.#failure('EACCES', 'runtime PM is disabled');
@@ -209,7 +210,7 @@ export class RuntimePm {
    * @source drivers/base/power/runtime.c rpm_idle(), rpm_suspend()
    */
   async suspend(): Promise<void> {
-    await this.barrier();
+    while (this.#transition !== undefined) await this.#transition;
     if (this.#status === 'suspended') return;
     if (this.#error !== undefined) throw this.#failure('EINVAL', `runtime PM has failed with ${this.#error}`);
     if (this.#disableDepth > 0) throw this.#failure('EACCES', 'runtime PM is disabled');

@@ -156,11 +156,15 @@ async function resetTogether(
   // Nobody comes or goes while they are locked: who is there now is who is restored.
   const all = withBelow(devices);
   if (!all.every((dev) => locks.tryTake(dev))) throw locked(pdev);
-  for (const dev of all) await saveAndDisable(dev);
+  const disabled: PciDev[] = [];
   try {
+    for (const dev of all) {
+      await saveAndDisable(dev);
+      disabled.push(dev);
+    }
     await reset();
   } finally {
-    for (const dev of all) await devRestore(dev);
+    for (const dev of disabled) await devRestore(dev);
   }
 }
 

@@ -107,7 +107,7 @@ describe('tryResetFunction', () => {
     expect(command(pdev)).toBe(Command.MEMORY | Command.MASTER);
   });
 
-  it('PCI-039 says ENOTTY where there is no method, before it takes a lock', async () => {
+  it('says ENOTTY where there is no method, before it takes a lock', async () => {
     const { host, at } = await labHost([[0x10, new LabFunction()]]);
     await using _ = host;
     using held = devTrylock(at(0, 0x10));
@@ -116,7 +116,7 @@ describe('tryResetFunction', () => {
     await expect(resetFunction(at(0, 0x10))).rejects.toEqual(code('ENOTTY'));
   });
 
-  it('PCI-038 says EAGAIN while somebody holds the function or the bridge above, and leaves no lock behind', async () => {
+  it('says EAGAIN while somebody holds the function or the bridge above, and leaves no lock behind', async () => {
     const { host, at } = await labHost([[0x08, labBridge([[0, labEndpoint()]])]]);
     await using _ = host;
     const [bridge, pdev] = [at(0, 0x08), at(1, 0)];

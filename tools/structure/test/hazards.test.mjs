@@ -6,10 +6,10 @@ import { expect, it } from 'vitest';
 const root = new URL('../../../', import.meta.url);
 const table = readFileSync(new URL('docs/hazards.md', root), 'utf8');
 
-const rows = [...table.matchAll(/^\| (H\d\d) \|.*\| ([^|]+) \|$/gm)].map(([, id, shownBy]) => ({
+const rows = [...table.matchAll(/^\| (H\d\d) \|.*\| ([^|]+) \|$/gm)].map(([, id = '', shownBy = '']) => ({
   id,
   shownBy,
-  files: [...shownBy.matchAll(/`([a-z0-9-]+\/test\/[a-z0-9/-]+)`/g)].map(([, file]) => `packages/${file}.test.ts`),
+  files: [...shownBy.matchAll(/`([a-z0-9-]+\/test\/[a-z0-9/-]+)`/g)].map(([, file = '']) => `packages/${file}.test.ts`),
 }));
 
 it('has rows H01 to H46', () => {

@@ -24,7 +24,7 @@ import type { PciDev } from '../../src/bus/pci-dev.js';
 import { CapId, Command, ExpType, ExtCapId, Reg, Sriov } from '../../src/bus/regs.js';
 import { PciCoreDevice } from '../../src/core/core-device.js';
 import { defineVfioPci } from '../../src/driver.js';
-import { type FakeCap, type FakeFunction, type FakeOptions, rootOf } from '../bus/fake-function.js';
+import { acsCap, type FakeCap, type FakeFunction, type FakeOptions, rootOf } from '../bus/fake-function.js';
 import { expCap, LabFunction, labBridge, labEndpoint, msixCap, pmCap, sriovCap } from '../bus/service-lab.js';
 
 /** Config space, in the device file. */
@@ -57,6 +57,19 @@ export function physical(total = 4): LabFunction {
     fn.vfs.push(labEndpoint({ vendor: 0xffff, device: 0xffff, bars: {}, caps: [expCap(ExpType.ENDPOINT, true)] }));
   }
   return fn;
+}
+
+/** A root port that keeps what is behind it from going around the IOMMU. */
+export function isolatingPort(behind: [number, FakeFunction][]): LabFunction {
+  return new LabFunction({
+    vendor: 0x1b36,
+    device: 0x000c,
+    classCode: 0x06_0400,
+    pcie: true,
+    caps: [expCap(ExpType.ROOT_PORT)],
+    extCaps: [acsCap],
+    behind: new Map(behind),
+  });
 }
 
 /** What `lab` is made of. */

@@ -18,5 +18,6 @@ it('has rows H01 to H46', () => {
 
 it.each(rows)('$id is shown by $shownBy', ({ id, shownBy, files }) => {
   if (files.length === 0) expect(shownBy).toMatch(/^with `@vfio\/[a-z-]+`$/);
-  for (const file of files) expect(readFileSync(new URL(file, root), 'utf8'), file).toMatch(new RegExp(`['\`](.* )?${id}\\b`));
+  for (const file of files)
+    expect(readFileSync(new URL(file, root), 'utf8'), file).toMatch(new RegExp(`['\`].*\\b${id}\\b`));
 });

@@ -52,9 +52,10 @@ export function stubborn(options: FakeOptions = {}): LabFunction {
 
 /** A physical function with so many virtual ones. */
 export function physical(total = 4): LabFunction {
-  const fn = labEndpoint({ extCaps: [sriovCap(total, 0x80, 2)] });
+  const fn = labEndpoint({ extCaps: [sriovCap(total, 0x80, 2), acsCap] });
   for (let vf = 0; vf < total; vf++) {
-    fn.vfs.push(labEndpoint({ vendor: 0xffff, device: 0xffff, bars: {}, caps: [expCap(ExpType.ENDPOINT, true)] }));
+    const caps = [expCap(ExpType.ENDPOINT, true)];
+    fn.vfs.push(labEndpoint({ vendor: 0xffff, device: 0xffff, bars: {}, caps, extCaps: [acsCap] }));
   }
   return fn;
 }

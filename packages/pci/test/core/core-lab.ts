@@ -3,6 +3,7 @@
  */
 
 import {
+  allocDevice,
   deviceFeature,
   deviceInfo,
   Extension,
@@ -10,6 +11,7 @@ import {
   pciDependentDevice,
   pciHotReset,
   pciHotResetInfo,
+  putDevice,
   REGION_STRIDE,
   Request,
   regionInfo,
@@ -19,10 +21,12 @@ import {
 import { Host, O, type Process, Prot, VirtualClock } from '@vfio/host';
 import { expect } from 'vitest';
 import { type PciBusType, pciInit } from '../../src/bus/bus-type.js';
-import { getDrvdata } from '../../src/bus/drvdata.js';
+import { getDrvdata, setDrvdata } from '../../src/bus/drvdata.js';
 import type { PciDev } from '../../src/bus/pci-dev.js';
+import { PciDriver, registerDriver } from '../../src/bus/pci-driver.js';
 import { CapId, Command, ExpType, ExtCapId, Reg, Sriov } from '../../src/bus/regs.js';
 import { PciCoreDevice } from '../../src/core/core-device.js';
+import { registerDevice, unregisterDevice } from '../../src/core/register.js';
 import { defineVfioPci } from '../../src/driver.js';
 import { acsCap, type FakeCap, type FakeFunction, type FakeOptions, rootOf } from '../bus/fake-function.js';
 import { expCap, LabFunction, labBridge, labEndpoint, msixCap, pmCap, sriovCap } from '../bus/service-lab.js';
@@ -173,6 +177,32 @@ export class CoreLab implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.host[Symbol.asyncDispose]();
   }
+}
+
+/** A vendor's device that adds nothing. */
+export class PlainDevice extends PciCoreDevice {
+  override readonly driverName: string = 'plain';
+}
+
+/** Another VFIO driver for PCI functions beside vfio-pci, in the same machine. */
+export async function plainDriver(lab: CoreLab): Promise<PciDriver> {
+  const driver = new PciDriver({
+    name: 'plain',
+    bus: lab.bus,
+    managesDma: true,
+    probe: async (pdev) => {
+      const device = await allocDevice(lab.vfio, PlainDevice, pdev, pdev);
+      setDrvdata(pdev, device);
+      await registerDevice(device);
+    },
+    remove: async (pdev) => {
+      const device = lab.device(pdev.name);
+      await unregisterDevice(device);
+      await putDevice(device);
+    },
+  });
+  await registerDriver(driver);
+  return driver;
 }
 
 /** An open function. */

@@ -4,39 +4,13 @@ import { forEachFault } from '@vfio/testing';
 import { describe, expect, it } from 'vitest';
 import { getDrvdata, setDrvdata } from '../../src/bus/drvdata.js';
 import type { PciDev } from '../../src/bus/pci-dev.js';
-import { PciDriver, registerDriver, unregisterDriver } from '../../src/bus/pci-driver.js';
+import { unregisterDriver } from '../../src/bus/pci-driver.js';
 import { createSlot } from '../../src/bus/slots.js';
 import { PciCoreDevice } from '../../src/core/core-device.js';
 import { registerDevice, unregisterDevice } from '../../src/core/register.js';
-import { CoreLab, errno, labBridge, labEndpoint, NAME, OTHER } from './core-lab.js';
-
-/** A vendor's device that adds nothing. */
-class PlainDevice extends PciCoreDevice {
-  override readonly driverName: string = 'plain';
-}
+import { CoreLab, errno, labBridge, labEndpoint, NAME, OTHER, PlainDevice, plainDriver } from './core-lab.js';
 
 class NamelessDevice extends PciCoreDevice {}
-
-/** Another VFIO driver for PCI functions beside vfio-pci, in the same machine. */
-async function plainDriver(lab: CoreLab): Promise<PciDriver> {
-  const driver = new PciDriver({
-    name: 'plain',
-    bus: lab.bus,
-    managesDma: true,
-    probe: async (pdev) => {
-      const device = await allocDevice(lab.vfio, PlainDevice, pdev, pdev);
-      setDrvdata(pdev, device);
-      await registerDevice(device);
-    },
-    remove: async (pdev) => {
-      const device = lab.device(pdev.name);
-      await unregisterDevice(device);
-      await putDevice(device);
-    },
-  });
-  await registerDriver(driver);
-  return driver;
-}
 
 /** What a registration answers, of a device that is prepared by hand. */
 async function registerBy(

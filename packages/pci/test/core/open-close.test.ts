@@ -5,7 +5,9 @@ import { PciDriver, registerDriver, unregisterDriver } from '../../src/bus/pci-d
 import { Command, Reg } from '../../src/bus/regs.js';
 import { releaseSelectedRegions, requestSelectedRegions } from '../../src/bus/resources.js';
 import type { FakeFunction } from '../bus/fake-function.js';
-import { CoreLab, errno, everyBar, int32, labBridge, NAME, type OpenFunction, OTHER, stubborn } from './core-lab.js';
+import { CoreLab, errno, everyBar, int32, labBridge, NAME, type OpenFunction, OTHER, stubborn
+  plainDriver,
+} from './core-lab.js';
 
 /** Two functions of one device behind a port. */
 function pair(first: FakeFunction, second: FakeFunction): [number, FakeFunction][] {
@@ -220,7 +222,7 @@ describe('close', () => {
     expect(told).toEqual(['prepare', 'done']);
   });
 
-  it('PCI-050 H20 the last one of a set resets the bus once, if one of them was not reset', async () => {
+  it('PCI-050 the last one of a set resets the bus once, if one of them was not reset', async () => {
     const first = stubborn();
     const second = stubborn();
     await using lab = await CoreLab.create({ functions: pair(first, second), bind: [NAME, OTHER] });
@@ -235,6 +237,24 @@ describe('close', () => {
     expect(lab.device(NAME).needsReset).toBe(false);
     expect(lab.device(OTHER).needsReset).toBe(false);
     await open.process.exit();
+  });
+
+  it('H20 with two drivers in one set it is reset once, with the last close of both', async () => {
+    const first = stubborn();
+    const second = stubborn();
+    await using lab = await CoreLab.create({ functions: pair(first, second), bind: [NAME] });
+    const driver = await plainDriver(lab);
+    await lab.bind(OTHER, 'plain');
+    const open = await lab.open();
+    const other = await lab.openBeside(open, OTHER);
+    await open.process.close(other.fd);
+    expect([first.kinds, second.kinds]).toEqual([[], []]);
+    await open.process.close(open.fd);
+    expect([first.kinds, second.kinds]).toEqual([['bus'], ['bus']]);
+    expect([NAME, OTHER].map((name) => lab.device(name).needsReset)).toEqual([false, false]);
+    await open.process.exit();
+    await lab.unbind(OTHER);
+    await unregisterDriver(driver);
   });
 
   it('PCI-051 another open member keeps the bus from being reset', async () => {

@@ -5,8 +5,17 @@ import { PciDriver, registerDriver, unregisterDriver } from '../../src/bus/pci-d
 import { Command, Reg } from '../../src/bus/regs.js';
 import { releaseSelectedRegions, requestSelectedRegions } from '../../src/bus/resources.js';
 import type { FakeFunction } from '../bus/fake-function.js';
-import { CoreLab, errno, everyBar, int32, labBridge, NAME, type OpenFunction, OTHER, stubborn
+import {
+  CoreLab,
+  errno,
+  everyBar,
+  int32,
+  labBridge,
+  NAME,
+  type OpenFunction,
+  OTHER,
   plainDriver,
+  stubborn,
 } from './core-lab.js';
 
 /** Two functions of one device behind a port. */

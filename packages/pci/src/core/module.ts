@@ -10,5 +10,5 @@ import type { Host } from '@vfio/host';
  */
 export function defineVfioPciCore(host: Host): void {
   if (host.modules.known().includes('vfio_pci_core')) return;
-  host.modules.define({ name: 'vfio_pci_core', depends: ['vfio'], init: () => {} });
+  host.modules.define({ name: 'vfio_pci_core', depends: ['vfio'], importNs: ['DMA_BUF'], init: () => {} });
 }

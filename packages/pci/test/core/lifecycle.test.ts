@@ -200,6 +200,32 @@ describe('parameters', () => {
     });
   });
 
+  it('module vfio_pci_core has the files that Linux shows, and is held by vfio_pci', async () => {
+    await using lab = await CoreLab.create();
+    const names = (path: string) => lab.root.readdir(path).map(({ name }) => name);
+    expect(names('/sys/module/vfio_pci_core').sort()).toEqual([
+      'coresize',
+      'holders',
+      'import_ns',
+      'initsize',
+      'initstate',
+      'notes',
+      'refcnt',
+      'sections',
+      'taint',
+      'uevent',
+    ]);
+    expect(names('/sys/module/vfio_pci_core/holders')).toEqual(['vfio_pci']);
+    expect(names('/sys/bus/pci/drivers/vfio-pci').sort()).toEqual([
+      'bind',
+      'module',
+      'new_id',
+      'remove_id',
+      'uevent',
+      'unbind',
+    ]);
+  });
+
   it('PCI-020 disable_idle_d3: the function is never let go', async () => {
     await using lab = await CoreLab.create({ params: { disable_idle_d3: '1' } });
     const { pm } = lab.pdev();

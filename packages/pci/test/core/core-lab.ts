@@ -18,7 +18,7 @@ import {
   Vfio,
   type VfioOptions,
 } from '@vfio/core';
-import { Host, O, type Process, Prot, VirtualClock } from '@vfio/host';
+import { Host, type HostOptions, O, type Process, Prot, VirtualClock } from '@vfio/host';
 import { expect } from 'vitest';
 import { type PciBusType, pciInit } from '../../src/bus/bus-type.js';
 import { getDrvdata, setDrvdata } from '../../src/bus/drvdata.js';
@@ -88,6 +88,8 @@ export interface CoreLabOptions {
   readonly bind?: readonly string[];
   /** Modules are loaded. */
   readonly load?: boolean;
+  /** The host is another's: its clock and scheduler. */
+  readonly host?: HostOptions;
 }
 
 /** A machine for a test. */
@@ -108,11 +110,12 @@ export class CoreLab implements AsyncDisposable {
 
   static async create(options: CoreLabOptions = {}): Promise<CoreLab> {
     const { functions = [[0x08, labBridge([[0, everyBar()]])]], params = {}, bind = [], load = true } = options;
-    const clock = new VirtualClock();
+    const clock = options.host?.clock instanceof VirtualClock ? options.host.clock : new VirtualClock();
     const host = new Host({
       checked: true,
       clock,
       iommu: { aperture: [0n, 2n ** 39n - 1n], pageSizes: 0x1000n, coherent: true, msiIsolated: true, reserved: [] },
+      ...options.host,
     });
     const vfio = new Vfio(host, options.vfio);
     defineVfioPci(vfio);

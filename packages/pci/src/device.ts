@@ -4,8 +4,9 @@
 
 import { isSystemError } from '@vfio/host';
 import type { PciDev } from './bus/pci-dev.js';
+import { coreDisable } from './core/close.js';
 import { PciCoreDevice, type PciCoreOptions } from './core/core-device.js';
-import { abandonEnable, enable, finishEnable } from './core/enable.js';
+import { enable, finishEnable } from './core/enable.js';
 import { igdInit } from './core/igd.js';
 
 const INTEL = 0x8086;
@@ -37,9 +38,10 @@ export class VfioPciDevice extends PciCoreDevice {
     try {
       if (isIntelDisplay(this.pdev)) await initIgd(this);
     } catch (error) {
-      await abandonEnable(this, error);
+      await coreDisable(this);
+      throw error;
     }
-    await finishEnable(this);
+    finishEnable(this);
   }
 }
 

@@ -10,7 +10,6 @@ import type { PciDev } from '../bus/pci-dev.js';
 import { Command, Msix, Reg } from '../bus/regs.js';
 import { tryResetFunction } from '../bus/reset.js';
 import { saveState, storeSavedState } from '../bus/state.js';
-import { coreDisable } from './close.js';
 import { VirtualConfig } from './config/virtual-config.js';
 import type { PciCoreDevice } from './core-device.js';
 import { mapBars, probeMmaps } from './map-bars.js';
@@ -36,7 +35,7 @@ const NO_BAR = 0xff;
  */
 export async function openDevice(device: PciCoreDevice): Promise<void> {
   await enable(device);
-  await finishEnable(device);
+  finishEnable(device);
 }
 
 /**
@@ -77,20 +76,10 @@ export async function enable(device: PciCoreDevice): Promise<void> {
  *
  * @source drivers/vfio/pci/vfio_pci_core.c vfio_pci_core_finish_enable()
  */
-export async function finishEnable(device: PciCoreDevice): Promise<void> {
+export function finishEnable(device: PciCoreDevice): void {
   probeMmaps(device);
   const token = device.sriovPfCoreDev?.vfToken;
   if (token) token.users++;
-}
-
-/**
- * Ends what `enable` began, when the driver's own part of the open fails.
- *
- * @returns never; throws `error` again
- */
-export async function abandonEnable(device: PciCoreDevice, error: unknown): Promise<never> {
-  await coreDisable(device);
-  throw error;
 }
 
 /** @returns whether it can be reset at all. @throws EAGAIN - not now */

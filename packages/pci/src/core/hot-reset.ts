@@ -16,6 +16,7 @@ import {
   pciDependentDevice,
   pciHotReset,
   pciHotResetInfo,
+  type VfioDevice,
 } from '@vfio/core';
 import { type File, type IoctlCall, Undo } from '@vfio/host';
 import type { PciDev } from '../bus/pci-dev.js';
@@ -95,7 +96,7 @@ function devidOf(device: PciCoreDevice, pdev: PciDev): number {
 }
 
 /** The id of a device in an iommufd, 0 if only its group is; undefined when neither is. */
-function idIn(context: IommufdContext | undefined, member: Parameters<typeof iommufdGetDevId>[0]): number | undefined {
+function idIn(context: IommufdContext | undefined, member: VfioDevice): number | undefined {
   try {
     return iommufdGetDevId(member, context);
   } catch (error) {
@@ -170,7 +171,7 @@ async function devSetHotReset(device: PciCoreDevice, isOwned: (member: PciCoreDe
   await using undo = new Undo();
   await devSetPmGet(set, undo);
   for (const member of members(set)) {
-    if (!isOwned(member)) throw failure('EINVAL', member.pdev, 'it is not the callers', RESET);
+    if (!isOwned(member)) throw failure('EINVAL', member.pdev, 'the caller does not have it', RESET);
     await closeMemory(member, undo);
   }
   for (const member of members(set)) await trySetPowerState(member, PowerState.D0);

@@ -4,7 +4,7 @@
 
 export { coreCloseDevice, coreDisable } from './close.js';
 export { type BarMap, defaultPciCoreOptions, PciCoreDevice, type PciCoreOptions } from './core-device.js';
-export { abandonEnable, enable, finishEnable, openDevice } from './enable.js';
+export { enable, finishEnable, openDevice } from './enable.js';
 export { isPciCoreDevice } from './is-core-device.js';
 export { defineVfioPciCore } from './module.js';
 export { registerDevice, unregisterDevice } from './register.js';

@@ -58,10 +58,10 @@ export function ioctlGetInfo(device: PciCoreDevice, call: IoctlCall): number {
  * @source drivers/vfio/pci/vfio_pci_core.c vfio_pci_info_atomic_cap()
  */
 function addAtomicCap(pdev: PciDev, caps: InfoCap): void {
-  const function0 = physfn(pdev);
-  const cap = pcieReadDword(function0, Exp.DEVCAP2);
+  const physical = physfn(pdev);
+  const cap = pcieReadDword(physical, Exp.DEVCAP2);
   let flags = 0;
-  for (const [wanted, flag] of widths) if ((cap & wanted) !== 0 && reachesRoot(function0, wanted)) flags |= flag;
+  for (const [wanted, flag] of widths) if ((cap & wanted) !== 0 && reachesRoot(physical, wanted)) flags |= flag;
   if (flags === 0) return;
   const header = { id: DeviceInfoCap.PCI_ATOMIC_COMP, version: 1 };
   caps.addCapability(deviceInfoCapPciAtomicComp.encode({ header, flags }, caps.order));

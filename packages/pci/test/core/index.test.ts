@@ -17,7 +17,6 @@ describe('public names', () => {
     expect(Object.keys(core).sort()).toMatchInlineSnapshot(`
       [
         "PciCoreDevice",
-        "abandonEnable",
         "aerErrDetected",
         "coreCloseDevice",
         "coreDisable",

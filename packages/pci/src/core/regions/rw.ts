@@ -3,7 +3,6 @@
  */
 import { PCI_NUM_REGIONS, PciRegionIndex, regionIndexAt, regionOffsetAt, VfioError } from '@vfio/core';
 import { isSystemError, type RuntimePm, type UserBuffer } from '@vfio/host';
-import { ResourceIndex } from '../../bus/regs.js';
 import { resourceLen, resourceStart } from '../../bus/resources.js';
 import type { PciCoreDevice } from '../core-device.js';
 import { doIoRw } from './bar-access.js';
@@ -115,8 +114,7 @@ function barRw(
 /** Why a BAR can not be accessed. */
 function notMapped({ pdev, barmap }: PciCoreDevice, bar: number, offset: number): VfioError {
   const mapped = barmap[bar];
-  const length = resourceLen(pdev, bar);
-  const absent = resourceStart(pdev, bar) === 0 || offset >= length || bar >= ResourceIndex.ROM;
+  const absent = resourceStart(pdev, bar) === 0 || offset >= resourceLen(pdev, bar);
   const code = absent || typeof mapped !== 'string' ? 'EINVAL' : mapped;
   return new VfioError(code, `BAR ${bar} is not mapped`, { subject: pdev.name });
 }

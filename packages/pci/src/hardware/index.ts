@@ -1,1 +1,36 @@
-export {};
+/* Public names of @vfio/pci/hardware, by room. */
+
+export { Bar, type BarDevice, type BarOptions, MemoryBar, reservedBar } from './bar.js';
+export { downstreamPort, EmulatedBridge, type PortOptions, pciBridge, rootPort, upstreamPort } from './bridge.js';
+export { addAdvancedFeatures, attachAdvancedFeatures } from './capabilities/advanced-features.js';
+export { addExpress, attachExpress, type ExpressOptions } from './capabilities/express.js';
+export { addMsi, Msi, type MsiOptions } from './capabilities/msi.js';
+export { addMsix, Msix, type MsixOptions } from './capabilities/msix.js';
+export {
+  addPowerManagement,
+  attachPowerManagement,
+  type PowerManagementOptions,
+} from './capabilities/power-management.js';
+export {
+  addAcs,
+  addAer,
+  addAri,
+  addPcix,
+  addSerialNumber,
+  addVendorSpecific,
+  attachAcs,
+  attachAer,
+  attachPcix,
+} from './capabilities/simple.js';
+export { addSriov, type MakeVf, SriovCapability, type SriovOptions, type VfBar } from './capabilities/sriov.js';
+export { addVpd, attachVpd } from './capabilities/vital-product-data.js';
+export { type CapabilityAt, CapabilityList } from './capability-list.js';
+export { type ConfigHook, ConfigSpace } from './config-space.js';
+export { EDU_BUFFER, Edu, EduDevice, EduDma, type EduOptions, EduReg, EduStatus } from './edu.js';
+export { assignFirmware } from './firmware.js';
+export { EmulatedFunction, type FunctionOptions, type ResetKind } from './function.js';
+export type { FunctionDma } from './function-dma.js';
+export { Later } from './later.js';
+export { EmulatedRoot, type RootOptions } from './root.js';
+export { EmulatedSegment } from './segment.js';
+export { VirtualFunction } from './virtual-function.js';

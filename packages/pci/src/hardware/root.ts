@@ -1,0 +1,56 @@
+/*
+ * A host bridge: the first bus, the addresses that are passed on to it, and where its pins lead.
+ */
+import type { PciRoot, PciWindow } from '../bus/function.js';
+import { EmulatedSegment } from './segment.js';
+
+/** A host bridge's windows and wiring. */
+export interface RootOptions {
+  readonly domain?: number;
+  /** Number of the first bus. */
+  readonly bus?: number;
+  readonly memory?: readonly PciWindow[];
+  readonly io?: readonly PciWindow[];
+  readonly acpi?: boolean;
+  /** Interrupts of pins; those of q35 by default. */
+  readonly routeIntx?: (slot: number, pin: number) => number | undefined;
+}
+
+const FIRST_LINE = 16;
+const LINES = 4;
+
+/** Windows of a machine whose memory ends below 3 GB, and what is above 4 GB for BARs of 64 bits. */
+const DEFAULT_MEMORY: readonly PciWindow[] = [
+  { start: 0xc000_0000, end: 0xfebf_ffff },
+  { start: 0x80_0000_0000, end: 0xff_ffff_ffff },
+];
+const DEFAULT_IO: readonly PciWindow[] = [{ start: 0x1000, end: 0xffff }];
+
+/** A host bridge, with nothing in its slots yet. */
+export class EmulatedRoot implements PciRoot {
+  readonly domain: number;
+  readonly bus: number;
+  readonly segment = new EmulatedSegment();
+  readonly memory: readonly PciWindow[];
+  readonly io: readonly PciWindow[];
+  readonly acpi?: boolean;
+  readonly #route: (slot: number, pin: number) => number | undefined;
+
+  constructor(options: RootOptions = {}) {
+    this.domain = options.domain ?? 0;
+    this.bus = options.bus ?? 0;
+    this.memory = options.memory ?? DEFAULT_MEMORY;
+    this.io = options.io ?? DEFAULT_IO;
+    if (options.acpi !== undefined) this.acpi = options.acpi;
+    this.#route = options.routeIntx ?? routeSwizzled;
+  }
+
+  routeIntx(slot: number, pin: number): number | undefined {
+    return this.#route(slot, pin);
+  }
+}
+
+/** Each slot's pins begin at the next line. */
+function routeSwizzled(slot: number, pin: number): number {
+  return FIRST_LINE + ((slot + pin - 1) % LINES);
+}

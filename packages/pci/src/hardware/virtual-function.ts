@@ -1,0 +1,25 @@
+/*
+ * A virtual function: no ids, no pin, no switch for its memory; its physical function has those.
+ */
+import { Command, Reg } from '../bus/regs.js';
+import { EmulatedFunction, type FunctionOptions } from './function.js';
+
+const NO_ID = 0xffff;
+
+/** One of the functions that a physical one makes. */
+export class VirtualFunction extends EmulatedFunction {
+  readonly #pf: EmulatedFunction;
+
+  constructor(pf: EmulatedFunction, options: Omit<FunctionOptions, 'vendor' | 'device' | 'pin'>) {
+    super({ ...options, vendor: NO_ID, device: NO_ID });
+    this.#pf = pf;
+    this.config.allow(Reg.COMMAND, 2, Command.MASTER);
+    this.config.allow(Reg.CACHE_LINE_SIZE, 1, 0);
+    this.config.allow(Reg.INTERRUPT_LINE, 1, 0);
+    this.updateDecoding();
+  }
+
+  protected override get memorySpace(): boolean {
+    return this.#pf.sriov?.memorySpace ?? false;
+  }
+}

@@ -40,7 +40,8 @@ async function connect(open: OpenFunction, index: number, fd: number): Promise<n
 
 describe('open', () => {
   it('PCI-037 takes bus mastering away before the state is saved', async () => {
-    await using lab = await CoreLab.create({ bind: [NAME] });
+    // awake, so that nothing but the open itself touches the bit
+    await using lab = await CoreLab.create({ bind: [NAME], params: { disable_idle_d3: '1' } });
     const pdev = lab.pdev();
     writeConfigWord(pdev, Reg.COMMAND, Command.MASTER);
     const open = await lab.open();

@@ -104,6 +104,21 @@ describe('low power', () => {
     await open.process.exit();
   });
 
+  it('PCI-148 also where an administrator keeps the function awake', async () => {
+    await using lab = await CoreLab.create({ bind: [NAME] });
+    const open = await lab.open();
+    await open.enableMemory();
+    const address = await open.mmap(4, 0, 4096);
+    await lab.root.writeFile(`/sys/bus/pci/devices/${NAME}/power/control`, 'on');
+    await open.setFeature(ENTRY);
+    expect(lab.pdev().pm.status).toBe('active');
+    expect(() => open.process.mm.load(address, 4)).toThrow('SIGBUS');
+    await open.setFeature(EXIT);
+    expect(open.process.mm.load(address, 4)).toBe(0n);
+    await lab.root.writeFile(`/sys/bus/pci/devices/${NAME}/power/control`, 'auto');
+    await open.process.exit();
+  });
+
   it('gives the eventfd back when it is refused, left or closed', async () => {
     await using lab = await CoreLab.create({ bind: [NAME] });
     const open = await lab.open();

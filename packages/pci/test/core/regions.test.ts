@@ -344,9 +344,16 @@ describe('read and write', () => {
     const { lab, open } = await opened();
     await using _lab = lab;
     const held = await lab.device().memoryLock.write();
-    const read = open.read(0, 0x1000, 4);
+    let done = false;
+    const read = open.read(0, 0x1000, 4).finally(() => {
+      done = true;
+    });
+    for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+    expect(done).toBe(false);
+    await setPowerState(lab.device(), PowerState.D3hot);
     held.release();
-    expect(await read).toHaveLength(4);
+    await expect(read).rejects.toEqual(errno('EIO'));
+    await setPowerState(lab.device(), PowerState.D0);
     await open.process.exit();
   });
 
@@ -380,7 +387,7 @@ describe('mmap', () => {
   });
 
   it('PCI-094 a small BAR at the start of a page can be mapped, and nobody gets the rest of that page', async () => {
-    const { lab, open } = await opened(labEndpoint({ bars: { 2: { size: 0x100 } } }));
+    const { lab, open, fn } = await opened(labEndpoint({ bars: { 2: { size: 0x100 } } }));
     await using _lab = lab;
     const pdev = lab.pdev();
     const bar = pdev.resource[2];
@@ -392,7 +399,11 @@ describe('mmap', () => {
     const { mm } = open.process;
     mm.store(address + 0xf8n, 4, 0xabn);
     expect(mm.load(address + 0xf8n, 4)).toBe(0xabn);
+    const seen = cycles(fn);
     expect(mm.load(address + 0x100n, 4)).toBe(0xffff_ffffn);
+    expect(mm.load(address + 0x108n, 8)).toBe(0xffff_ffff_ffff_ffffn);
+    mm.store(address + 0x100n, 4, 1n);
+    expect(seen).toEqual([]);
     await expect(open.mmap(2, 0, 8192)).rejects.toEqual(errno('EINVAL'));
     expect(parent.children.some(({ name, end }) => name === 'vfio sub-page reserved' && end === bar.start + 4095)).toBe(
       true,

@@ -64,6 +64,11 @@ describe('sriov_configure', () => {
     expect(numVfs(pf)).toBe(1);
     expect(driver?.name).toBe('vfio-pci');
     await configure(lab, 0);
+    // also while the first is still at it, and there are none yet
+    device.sriovListed = true;
+    await expect(sriovConfigure(device, 1)).rejects.toEqual(errno('EINVAL'));
+    expect(numVfs(pf)).toBe(0);
+    device.sriovListed = false;
     await lab.unbind();
   });
 
@@ -173,6 +178,16 @@ describe('tokens', () => {
     expect(await tried(lab, VF, TOKEN)).toEqual(errno('EINVAL'));
     await lab.unbind(VF);
     await disableSriov(lab.pdev());
+  });
+
+  it('PCI-030 nor does one that somebody else than the driver has made', async () => {
+    await using lab = await sriovLab();
+    const { enableSriov, disableSriov } = await import('../../src/bus/sriov.js');
+    await enableSriov(lab.pdev(), 1);
+    expect(lab.device(VF).sriovPfCoreDev).toBeUndefined();
+    expect(await tried(lab, VF)).toBe('opened');
+    await disableSriov(lab.pdev());
+    await lab.unbind();
   });
 
   it('PCI-031 CORE-148 one whose physical one is needs the right one', async () => {

@@ -1,5 +1,6 @@
 /*
  * QEMU's educational device: it computes factorials, copies between memory and a buffer of its own, and interrupts when told to.
+ * As QEMU's it has no reset of its own: registers of the device keep what they have when its config space is reset.
  */
 import type { PciWidth } from '../bus/function.js';
 import type { BarDevice } from './bar.js';
@@ -119,12 +120,17 @@ export class EduDevice implements BarDevice {
     if (offset >= FIRST_WIDE) this.#writeWide(offset, value);
   }
 
-  /** Whatever it does ends, and its registers are as in the beginning. */
-  reset(): void {
+  /** It has no power any more: whatever it does ends, and nothing is left. */
+  powerOff(): void {
     this.#later.cancel();
     this.#liveness = this.#factorial = this.#status = this.#interrupts = 0;
     this.#source = this.#destination = this.#count = this.#command = 0n;
     this.buffer.fill(0);
+  }
+
+  /** What it was told to do until now is done. */
+  async settled(): Promise<void> {
+    await this.#later.settled();
   }
 
   #readWide(offset: number): bigint {
@@ -221,12 +227,11 @@ export class Edu extends EmulatedFunction {
     this.device = new EduDevice(this, options.dmaMask);
     this.addBar(0, { size: BAR_BYTES, space: 'memory' }, this.device);
     addMsi(this, { vectors: 1, wide: true });
-    this.onReset(() => this.device.reset());
   }
 
   override unplug(): void {
     super.unplug();
-    this.device.reset();
+    this.device.powerOff();
   }
 }
 

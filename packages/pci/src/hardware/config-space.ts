@@ -110,6 +110,11 @@ export class ConfigSpace {
     this.allow(offset, width, this.writable(offset, width) & ~mask);
   }
 
+  /** Which bits are cleared by a one. */
+  clearable(offset: number, width: PciWidth): number {
+    return load(this.#clearable, offset, width);
+  }
+
   /** Which bits of a register survive a reset. */
   keep(offset: number, width: PciWidth, mask: number): void {
     store(this.#sticky, offset, width, mask);

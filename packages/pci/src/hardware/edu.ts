@@ -227,11 +227,7 @@ export class Edu extends EmulatedFunction {
     this.device = new EduDevice(this, options.dmaMask);
     this.addBar(0, { size: BAR_BYTES, space: 'memory' }, this.device);
     addMsi(this, { vectors: 1, wide: true });
-  }
-
-  override unplug(): void {
-    super.unplug();
-    this.device.powerOff();
+    this.onPowerOff(() => this.device.powerOff());
   }
 }
 

@@ -25,6 +25,12 @@ import { dmaOf, type FunctionDma } from './function-dma.js';
 /** How a function is reset. 'soft' is what leaving D3hot does when there is no bit that says otherwise. */
 export type ResetKind = 'bus' | 'flr' | 'soft';
 
+/** What answers at the legacy addresses of a display, which do not move. */
+export interface LegacyDevice {
+  read(space: 'memory' | 'io', address: number, width: PciWidth): number;
+  write(space: 'memory' | 'io', address: number, width: PciWidth, value: number): void;
+}
+
 /** Who a function says that it is. */
 export interface FunctionOptions {
   readonly vendor: number;
@@ -67,8 +73,11 @@ export class EmulatedFunction implements PciFunction {
   msix: Msix | undefined;
   sriov: SriovCapability | undefined;
   platformRom?: Uint8Array;
+  /** What is at the addresses of a display. */
+  legacy: LegacyDevice | undefined;
   readonly #bars: (Bar | undefined)[] = new Array<Bar | undefined>(ResourceIndex.ROM + 1).fill(undefined);
   readonly #resets: ((kind: ResetKind) => void)[] = [];
+  readonly #powerOffs: (() => void)[] = [];
   #port: PciPort | undefined;
   #present = true;
   /** In D0, that is: it decodes and may use the bus. */
@@ -169,6 +178,11 @@ export class EmulatedFunction implements PciFunction {
     this.#resets.push(callback);
   }
 
+  /** Calls somebody when it is taken out of its slot. */
+  onPowerOff(callback: () => void): void {
+    this.#powerOffs.push(callback);
+  }
+
   readConfig(offset: number, width: PciWidth): number {
     return this.#present ? this.config.read(offset, width) : ONES[width];
   }
@@ -192,6 +206,14 @@ export class EmulatedFunction implements PciFunction {
 
   writeBar64(bar: number, offset: number, value: bigint): void {
     this.#decoder(bar)?.write64(offset, value);
+  }
+
+  readLegacy(space: 'memory' | 'io', address: number, width: PciWidth): number {
+    return this.#legacyDecoder(space)?.read(space, address, width) ?? ONES[width];
+  }
+
+  writeLegacy(space: 'memory' | 'io', address: number, width: PciWidth, value: number): void {
+    this.#legacyDecoder(space)?.write(space, address, width, value);
   }
 
   virtualFunction(index: number): PciFunction | undefined {
@@ -243,6 +265,11 @@ export class EmulatedFunction implements PciFunction {
     this.#present = false;
     this.updateDecoding();
     this.#port = undefined;
+    for (const callback of this.#powerOffs) callback();
+  }
+
+  #legacyDecoder(space: 'memory' | 'io'): LegacyDevice | undefined {
+    return (space === 'io' ? this.#ioDecoded : this.#memoryDecoded) ? this.legacy : undefined;
   }
 
   #decoder(index: number): Bar | undefined {

@@ -16,8 +16,11 @@ export interface RootOptions {
   readonly routeIntx?: (slot: number, pin: number) => number | undefined;
 }
 
-const FIRST_LINE = 16;
 const LINES = 4;
+/** Slots in front of the chipset's have lines of their own. */
+const SLOT_LINES = 20;
+const CHIPSET_LINES = 16;
+const FIRST_CHIPSET_SLOT = 25;
 
 /** Windows of a machine whose memory ends below 3 GB, and what is above 4 GB for BARs of 64 bits. */
 const DEFAULT_MEMORY: readonly PciWindow[] = [
@@ -42,7 +45,7 @@ export class EmulatedRoot implements PciRoot {
     this.memory = options.memory ?? DEFAULT_MEMORY;
     this.io = options.io ?? DEFAULT_IO;
     if (options.acpi !== undefined) this.acpi = options.acpi;
-    this.#route = options.routeIntx ?? routeSwizzled;
+    this.#route = options.routeIntx ?? routeQ35;
   }
 
   routeIntx(slot: number, pin: number): number | undefined {
@@ -50,7 +53,8 @@ export class EmulatedRoot implements PciRoot {
   }
 }
 
-/** Each slot's pins begin at the next line. */
-function routeSwizzled(slot: number, pin: number): number {
-  return FIRST_LINE + ((slot + pin - 1) % LINES);
+/** Pins of the chipset's functions have a line each; those of each other slot begin at the next one. */
+function routeQ35(slot: number, pin: number): number {
+  if (slot >= FIRST_CHIPSET_SLOT) return CHIPSET_LINES + pin - 1;
+  return SLOT_LINES + ((slot + pin - 1) % LINES);
 }

@@ -1,7 +1,9 @@
 /*
  * A virtual function: no ids, no pin, no switch for its memory; its physical function has those.
  */
+
 import { Command, Reg } from '../bus/regs.js';
+import type { Bar, BarDevice, BarOptions } from './bar.js';
 import { EmulatedFunction, type FunctionOptions } from './function.js';
 
 const NO_ID = 0xffff;
@@ -17,6 +19,17 @@ export class VirtualFunction extends EmulatedFunction {
     this.config.allow(Reg.CACHE_LINE_SIZE, 1, 0);
     this.config.allow(Reg.INTERRUPT_LINE, 1, 0);
     this.updateDecoding();
+  }
+
+  /** Its registers say nothing of it: sizes are in the capability of the physical function. */
+  override addBar(index: number, options: BarOptions, device: BarDevice): Bar {
+    const bar = super.addBar(index, options, device);
+    for (let half = 0; half < (options.wide ? 2 : 1); half++) {
+      const register = Reg.BASE_ADDRESS_0 + 4 * (index + half);
+      this.config.set(register, 4, 0);
+      this.config.allow(register, 4, 0);
+    }
+    return bar;
   }
 
   protected override get memorySpace(): boolean {

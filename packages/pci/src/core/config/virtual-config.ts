@@ -1,32 +1,33 @@
 /*
- * Config space as the user sees it. So far that is the function's own, byte by byte, with the two registers that decide about
- * more than config space: the memory bit, and the power state. Permissions, virtual bits, hidden capabilities and the sizing of
- * BARs are not there yet, which is why the package is not published.
+ * Config space as the user sees it: a copy, made when the device is opened, and the hardware, mixed bit by bit. An access is cut
+ * into cycles that stay inside of one dword and one capability.
  */
 import { VfioError } from '@vfio/core';
 import type { UserBuffer } from '@vfio/host';
-import { readConfigByte, readConfigWord, writeConfigByte } from '../../bus/config.js';
-import { PowerState } from '../../bus/power-state.js';
-import { Command, Pm, Reg } from '../../bus/regs.js';
+import { writeConfig } from '../../bus/config.js';
+import type { PciWidth } from '../../bus/function.js';
+import type { PciDev } from '../../bus/pci-dev.js';
+import { Command, Reg } from '../../bus/regs.js';
 import type { PciCoreDevice } from '../core-device.js';
-import { downWriteMemory, zapAndDownWrite } from '../memory.js';
-import { lockAndSetPowerState } from '../power.js';
+import { barFixup } from './bar.js';
+import { capInit, ecapInit } from './cap-list.js';
+import { Writer } from './cap-perms.js';
+import { writeMsi, writePm, writeVpdCap } from './cap-writes.js';
+import { Reader } from './config-map.js';
+import { ConfigState, configUnblocked } from './config-state.js';
+import { writeAf, writeExp } from './function-reset.js';
+import { writeHeader } from './header.js';
 import type { ConfigView } from './view.js';
 
 /** Config space of an open device. */
 export class VirtualConfig implements ConfigView {
-  commandMemory: boolean;
-  readonly interruptPin: number;
-  msiQmax = 0;
-  readonly #device: PciCoreDevice;
+  readonly #pdev: PciDev;
+  readonly #state: ConfigState;
 
   /** Use `init`. */
-  private constructor(device: PciCoreDevice) {
-    const { pdev, nointx } = device;
-    this.#device = device;
-    this.commandMemory = (readConfigWord(pdev, Reg.COMMAND) & Command.MEMORY) !== 0 || pdev.noCommandMemory;
-    const withoutPin = pdev.isVirtfn || nointx || pdev.irq === 0;
-    this.interruptPin = withoutPin ? 0 : readConfigByte(pdev, Reg.INTERRUPT_PIN);
+  private constructor(state: ConfigState) {
+    this.#pdev = state.pdev;
+    this.#state = state;
   }
 
   /**
@@ -36,50 +37,184 @@ export class VirtualConfig implements ConfigView {
    * @source drivers/vfio/pci/vfio_pci_config.c vfio_config_init()
    */
   static init(device: PciCoreDevice): VirtualConfig {
-    device.pdev.pciHost.faults.check('vfio_config_init:map');
-    return new VirtualConfig(device);
-  }
-
-  read(into: UserBuffer, offset: number): number {
-    this.#within(into, offset);
-    const { pdev } = this.#device;
-    for (let i = 0; i < into.length; i++) into.bytes[i] = readConfigByte(pdev, offset + i);
-    return into.length;
-  }
-
-  async write(from: UserBuffer, offset: number): Promise<number> {
-    this.#within(from, offset);
-    const device = this.#device;
     const { pdev } = device;
-    if (offset === Reg.COMMAND) await this.#writeCommand(from);
-    else if (pdev.pmCap !== 0 && offset === pdev.pmCap + Pm.CTRL) {
-      const asleep = ((from.bytes[0] ?? 0) & Pm.CTRL_STATE_MASK) === PowerState.D3hot;
-      await lockAndSetPowerState(device, asleep ? PowerState.D3hot : PowerState.D0);
-    } else this.#writeBytes(from, offset);
-    return from.length;
+    pdev.pciHost.faults.check('vfio_config_init:map');
+    pdev.pciHost.faults.check('vfio_config_init:vconfig');
+    const state = new ConfigState(device);
+    replaceHeader(state);
+    if (capInit(state)) ecapInit(state);
+    state.map.build();
+    return new VirtualConfig(state);
   }
 
+  get commandMemory(): boolean {
+    return (this.#state.vconfig.get(Reg.COMMAND, 1) & Command.MEMORY) !== 0;
+  }
+
+  get interruptPin(): number {
+    return this.#state.vconfig.get(Reg.INTERRUPT_PIN, 1);
+  }
+
+  get msiQmax(): number {
+    return this.#state.msiQmax;
+  }
+
+  /** Differs: the bound is that of this open; Linux keeps the last one of the device's life. */
+  set msiQmax(log2: number) {
+    this.#state.msiQmax = log2;
+  }
+
+  read(into: UserBuffer, offset: number): number | Promise<number> {
+    this.#within(into, offset);
+    return this.#readFrom(into, offset, 0);
+  }
+
+  write(from: UserBuffer, offset: number): number | Promise<number> {
+    this.#within(from, offset);
+    return this.#writeFrom(from, offset, 0);
+  }
+
+  /**
+   * Makes a dword storage of the user.
+   *
+   * @param value - what is in it at first
+   */
+  virtualize(offset: number, value: number): void {
+    this.#state.map.virtualize(offset, 4);
+    this.#state.vconfig.set(offset, 4, value);
+  }
+
+  /** Nothing is left but memory. */
   free(): void {}
-
-  /** Memory that is switched off is taken from whoever has mapped it. Source: vfio_pci_config.c vfio_basic_config_write() */
-  async #writeCommand(from: UserBuffer): Promise<void> {
-    const memory = ((from.bytes[0] ?? 0) & Command.MEMORY) !== 0;
-    using _held = await (memory ? downWriteMemory(this.#device) : zapAndDownWrite(this.#device));
-    this.#writeBytes(from, Reg.COMMAND);
-    this.commandMemory = memory;
-  }
-
-  #writeBytes(from: UserBuffer, offset: number): void {
-    for (const [i, byte] of from.bytes.entries()) writeConfigByte(this.#device.pdev, offset + i, byte);
-  }
 
   /** Nothing is read or written of an access that is not wholly inside. */
   #within({ length }: UserBuffer, offset: number): void {
-    const { cfgSize } = this.#device.pdev;
-    if (offset + length > cfgSize) {
-      throw new VfioError('EFAULT', `${length} bytes at 0x${offset.toString(16)} of ${cfgSize}`, {
-        syscall: 'read, write',
-      });
-    }
+    const { cfgSize } = this.#pdev;
+    if (offset + length <= cfgSize) return;
+    const reason = `${length} bytes at 0x${offset.toString(16)} of ${cfgSize}`;
+    throw new VfioError('EFAULT', reason, { syscall: 'read, write', subject: this.#pdev.name });
   }
+
+  #readFrom(into: UserBuffer, offset: number, from: number): number | Promise<number> {
+    const { bytes, length } = into;
+    const state = this.#state;
+    let done = from;
+    while (done < length) {
+      const at = offset + done;
+      const width = state.map.width(at, length - done);
+      if (this.#pdev.cfgBlocked !== undefined && state.reachesHardware(at, width)) {
+        return this.#readLater(into, offset, done);
+      }
+      const value = readCycle(state, at, width);
+      if (done + width > bytes.length) throw notAccessible(bytes.length);
+      bytes[done] = value;
+      if (width > 1) bytes[done + 1] = value >>> 8;
+      if (width > 2) {
+        bytes[done + 2] = value >>> 16;
+        bytes[done + 3] = value >>> 24;
+      }
+      done += width;
+    }
+    return length;
+  }
+
+  async #readLater(into: UserBuffer, offset: number, done: number): Promise<number> {
+    await configUnblocked(this.#pdev);
+    return await this.#readFrom(into, offset, done);
+  }
+
+  #writeFrom(source: UserBuffer, offset: number, from: number): number | Promise<number> {
+    const { bytes, length } = source;
+    const state = this.#state;
+    let done = from;
+    while (done < length) {
+      const at = offset + done;
+      const width = state.map.width(at, length - done);
+      const writer = state.map.writer[at];
+      if (writer !== Writer.DROP) {
+        if (this.#pdev.cfgBlocked !== undefined && state.reachesHardware(at, width)) {
+          return this.#writeAfter(configUnblocked(this.#pdev), source, offset, done);
+        }
+        if (done + width > bytes.length) throw notAccessible(bytes.length);
+        const pending = writeCycle(state, writer, at, width, littleEndian(bytes, done, width));
+        if (pending !== undefined) return this.#writeAfter(pending, source, offset, done + width);
+      }
+      done += width;
+    }
+    return length;
+  }
+
+  async #writeAfter(pending: Promise<void>, source: UserBuffer, offset: number, done: number): Promise<number> {
+    await pending;
+    return await this.#writeFrom(source, offset, done);
+  }
+}
+
+/** What the user finds in the header instead of what the hardware has. */
+function replaceHeader({ device, pdev, vconfig }: ConfigState): void {
+  if (pdev.isVirtfn) {
+    vconfig.set(Reg.VENDOR_ID, 2, pdev.vendor);
+    vconfig.set(Reg.DEVICE_ID, 2, pdev.deviceId);
+  }
+  // A function without the bit always answers.
+  if (pdev.noCommandMemory) vconfig.set(Reg.COMMAND, 2, vconfig.get(Reg.COMMAND, 2) | Command.MEMORY);
+  if (pdev.isVirtfn || device.nointx || pdev.irq === 0) vconfig.set(Reg.INTERRUPT_PIN, 1, 0);
+}
+
+/** Source: drivers/vfio/pci/vfio_pci_config.c vfio_basic_config_read(), vfio_direct_config_read() */
+function readCycle(state: ConfigState, at: number, width: PciWidth): number {
+  switch (state.map.reader[at]) {
+    case Reader.BAR:
+      barFixup(state);
+      return state.readBits(at, width);
+    case Reader.COMMAND: {
+      const value = state.readBits(at, width);
+      return state.pdev.noCommandMemory ? value | (state.vconfig.get(Reg.COMMAND, 1) & Command.MEMORY) : value;
+    }
+    case Reader.ID: {
+      const value = state.readBits(at, width);
+      return width === 1 ? value : ((value & ~0xff) | state.vconfig.get(at, 1)) >>> 0;
+    }
+    default:
+      return state.readBits(at, width);
+  }
+}
+
+function writeCycle(
+  state: ConfigState,
+  writer: number | undefined,
+  at: number,
+  width: PciWidth,
+  value: number,
+): undefined | Promise<void> {
+  switch (writer) {
+    case Writer.HEADER:
+      return writeHeader(state, at, width, value);
+    case Writer.PM:
+      return writePm(state, at, width, value);
+    case Writer.VPD:
+      return writeVpdCap(state, at, width, value);
+    case Writer.EXP:
+      return writeExp(state, at, width, value);
+    case Writer.AF:
+      return writeAf(state, at, width, value);
+    case Writer.MSI:
+      return writeMsi(state, at, width, value);
+    case Writer.RAW:
+      writeConfig(state.pdev, at, width, value);
+      return undefined;
+    default:
+      state.writeBits(at, width, value);
+      return undefined;
+  }
+}
+
+function littleEndian(bytes: Uint8Array, at: number, width: PciWidth): number {
+  let value = 0;
+  for (let lane = width - 1; lane >= 0; lane--) value = ((value << 8) | (bytes[at + lane] ?? 0)) >>> 0;
+  return value;
+}
+
+function notAccessible(accessible: number): VfioError {
+  return new VfioError('EFAULT', `only ${accessible} bytes of the buffer are accessible`, { syscall: 'read, write' });
 }

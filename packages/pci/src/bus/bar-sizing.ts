@@ -13,17 +13,17 @@ const ONES = 0xffff_ffff;
  * Sizes the BARs and the ROM of a function.
  *
  * @param count - BARs of its kind of header
- * @param romRegister - where its ROM BAR is
+ * @param romRegister - where its ROM BAR is, if its kind of header has one
  * @source drivers/pci/probe.c pci_read_bases()
  */
-export function readBases(pdev: PciDev, count: number, romRegister: number): void {
+export function readBases(pdev: PciDev, count: number, romRegister?: number): void {
   const command = readConfigWord(pdev, Reg.COMMAND);
   const decoding = (command & (Command.IO | Command.MEMORY)) !== 0;
   if (decoding) writeConfigWord(pdev, Reg.COMMAND, command & ~(Command.IO | Command.MEMORY));
   for (let index = 0; index < count; index++) {
     if (readBase(pdev, index, Reg.BASE_ADDRESS_0 + 4 * index)) index++;
   }
-  readRomBase(pdev, romRegister);
+  if (romRegister !== undefined) readRomBase(pdev, romRegister);
   if (decoding) writeConfigWord(pdev, Reg.COMMAND, command);
 }
 

@@ -23,6 +23,10 @@ const SSVID_DEVICE = 6;
 /** BARs of each kind of header. */
 const NORMAL_BARS = 6;
 const BRIDGE_BARS = 2;
+const CARDBUS_BARS = 1;
+/** Where a CardBus bridge has its subsystem. */
+const CARDBUS_SUBSYSTEM_VENDOR = 0x40;
+const CARDBUS_SUBSYSTEM_DEVICE = 0x42;
 
 /**
  * Makes the device of a function that answers; nothing is read yet.
@@ -93,6 +97,13 @@ export function setupDevice(pdev: PciDev): boolean {
       }
       return true;
     }
+    case HeaderType.CARDBUS:
+      // What is behind a CardBus bridge is not looked for.
+      readIrq(pdev);
+      readBases(pdev, CARDBUS_BARS);
+      pdev.subsystemVendor = readConfigWord(pdev, CARDBUS_SUBSYSTEM_VENDOR);
+      pdev.subsystemDevice = readConfigWord(pdev, CARDBUS_SUBSYSTEM_DEVICE);
+      return true;
     default:
       pdev.pciHost.log.err(`unknown header type ${hexByte(pdev.hdrType)}, ignoring device`, `pci ${pdev.name}`);
       return false;

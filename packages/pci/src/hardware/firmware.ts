@@ -16,6 +16,11 @@ const KINDS: readonly AddressKind[] = ['io', 'memory', 'prefetch'];
 /** Numbers, places and switches on everything below a host bridge. What finds no room is left to the kernel. */
 export function assignFirmware(root: PciRoot): void {
   numberBuses(root.segment, root.bus);
+  assignAddresses(root);
+}
+
+/** Places and switches on what has its bus numbers already. */
+export function assignAddresses(root: PciRoot): void {
   const needs = collect(root.segment);
   const io = root.io.map(arenaOf);
   const memory = root.memory.map(arenaOf);

@@ -4,7 +4,9 @@
 import type { PciWindow } from '../bus/function.js';
 import { BridgeReg, ExtCapId, HeaderType, pciName, Reg, Sriov } from '../bus/regs.js';
 import { EmulatedBridge } from './bridge.js';
+import { assignAddresses } from './firmware.js';
 import type { EmulatedFunction } from './function.js';
+import { memoryOf, overlap, partOf } from './machine-windows.js';
 import { findExtendedIn } from './raw-config.js';
 import type { FunctionRecord, RecordedContents } from './record.js';
 import { isVirtual, recordedFunction } from './recorded-function.js';
@@ -26,11 +28,7 @@ export interface RecordedMachine {
   readonly functions: ReadonlyMap<string, EmulatedFunction>;
 }
 
-/** Addresses that a host bridge of a PC passes on. */
-const MEMORY: readonly PciWindow[] = [
-  { start: 0xc000_0000, end: 0xfebf_ffff },
-  { start: 0x38_0000_0000, end: 0x3fff_ffff_ffff },
-];
+/** Ports that a host bridge of a PC passes on. */
 const IO: readonly PciWindow[] = [
   { start: 0x0000, end: 0x0cf7 },
   { start: 0x0d00, end: 0xffff },
@@ -57,21 +55,37 @@ export function recordedMachine(
     functions.set(name, fn);
     if (fn instanceof EmulatedBridge) addBridge(bridges, record, fn);
   }
-  const roots = new Map<string, EmulatedRoot>();
+  const roots = rootsOf(real, bridges, root);
   for (const record of real) {
     const fn = functions.get(nameOf(record));
-    if (!fn) continue;
     const bus = busKey(record.domain, record.bus);
-    let segment = bridges.get(bus)?.secondary;
-    if (!segment) {
-      const { domain, bus: number } = record;
-      const host = roots.get(bus) ?? new EmulatedRoot({ memory: MEMORY, io: IO, ...root, domain, bus: number });
-      roots.set(bus, host);
-      segment = host.segment;
-    }
-    segment.plug(record.devfn, fn);
+    const segment = bridges.get(bus)?.secondary ?? roots.get(bus)?.root.segment;
+    if (fn) segment?.plug(record.devfn, fn);
   }
-  return { roots: [...roots.values()], functions };
+  for (const { root: host, placed } of roots.values()) if (!placed) assignAddresses(host);
+  return { roots: [...roots.values()].map((each) => each.root), functions };
+}
+
+/** The host bridges, by their first bus, and whether the functions below can stay where they are. */
+function rootsOf(
+  records: readonly FunctionRecord[],
+  bridges: ReadonlyMap<string, EmulatedBridge>,
+  options: Omit<RootOptions, 'domain' | 'bus'>,
+): Map<string, { readonly root: EmulatedRoot; readonly placed: boolean }> {
+  const first = new Map<string, FunctionRecord[]>();
+  for (const record of records) {
+    const bus = busKey(record.domain, record.bus);
+    if (!bridges.has(bus)) first.set(bus, [...(first.get(bus) ?? []), record]);
+  }
+  const windows = [...first.values()].map(memoryOf);
+  const placed = options.memory !== undefined || !overlap(windows);
+  const roots = new Map<string, { readonly root: EmulatedRoot; readonly placed: boolean }>();
+  for (const [index, [bus, own]] of [...first].entries()) {
+    const [{ domain, bus: number } = { domain: 0, bus: 0 }] = own;
+    const where = placed ? { memory: windows[index] ?? [], io: IO } : partOf(index, first.size);
+    roots.set(bus, { root: new EmulatedRoot({ ...where, ...options, domain, bus: number }), placed });
+  }
+  return roots;
 }
 
 /** A bridge that has a bus behind it leads to that. */

@@ -31,6 +31,21 @@ export { EDU_BUFFER, Edu, EduDevice, EduDma, type EduOptions, EduReg, EduStatus 
 export { assignAddresses, assignFirmware } from './firmware.js';
 export { EmulatedFunction, type FunctionOptions, type LegacyDevice, type ResetKind } from './function.js';
 export type { FunctionDma } from './function-dma.js';
+export { Ioat, type IoatOptions } from './ioat.js';
+export { type ChannelPort, IoatChannel } from './ioat-channel.js';
+export {
+  ChannelCommand,
+  ChannelControl,
+  ChannelError,
+  ChannelReg,
+  ChannelState,
+  Descriptor,
+  IoatCap,
+  IoatConfig,
+  IoatIrq,
+  IoatReg,
+  Operation,
+} from './ioat-registers.js';
 export { Later } from './later.js';
 export { isLspci, type LspciOptions, parseLspci } from './lspci.js';
 export type { BarText, SizeOverrides } from './lspci-bars.js';

@@ -31,7 +31,7 @@ export function plugged(fn: EmulatedFunction): Noted {
     view: () => undefined,
   };
   const doorbell = {
-    isDoorbell: (address: bigint) => address >= DOORBELL,
+    isDoorbell: (address: bigint) => address >= DOORBELL && address < DOORBELL + 0x10_0000n,
     deliver: (message: { readonly address: bigint; readonly data: number }) => void noted.messages.push({ ...message }),
   };
   const route = { unit: () => undefined, domain: () => undefined };

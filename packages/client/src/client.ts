@@ -24,7 +24,7 @@ export interface OpenDeviceOptions {
 export interface OpenCdevOptions {
   /** An iommufd to bind to; one of its own otherwise, which is closed with the device. */
   readonly iommufd?: Iommufd;
-  /** An address space of that iommufd to attach to; a new one otherwise. */
+  /** An address space of that iommufd to attach to; a new one otherwise, which goes with the device. */
   readonly ioas?: Ioas;
   /** 16 bytes, for a driver that asks for them. */
   readonly token?: Uint8Array;
@@ -138,7 +138,8 @@ export class VfioClient {
 
   /**
    * Opens a device through its own node, binds it to an iommufd and attaches it to an address space. Closing the device
-   * closes whatever was opened to reach it.
+   * closes whatever was opened to reach it. An address space that was made for it in the caller's iommufd is destroyed,
+   * unless something else uses it by then, which keeps it until the iommufd is closed.
    *
    * @param address - as {@link groupOf}
    * @throws VfioError - with the errno of the step that failed; whatever was opened before is closed
@@ -147,8 +148,9 @@ export class VfioClient {
     const path = await this.nodeOf(address);
     await using undo = new Undo();
     const iommufd = options.iommufd ?? options.ioas?.iommufd ?? (await this.openIommufd());
-    const own = options.iommufd || options.ioas ? [] : [iommufd];
-    for (const descriptor of own) undo.add(() => descriptor.close());
+    // with an iommufd of its own goes everything that is in it
+    const own = !options.iommufd && !options.ioas;
+    if (own) undo.add(() => iommufd.close());
     const fd = await named('open', path, () => this.transport.open(path));
     const device = new Device(this.transport, fd, address);
     undo.add(() => device.close());
@@ -156,8 +158,22 @@ export class VfioClient {
     const ioas = options.ioas ?? (await iommufd.allocIoas());
     if (!options.ioas) undo.add(() => ioas.destroy());
     await device.attach(ioas);
-    device.closeWith(own);
+    if (own) device.closeWith([iommufd]);
+    else if (!options.ioas) device.closeWith([unlessUsed(ioas)]);
     undo.keep();
     return device;
   }
+}
+
+/** Destroys an address space that others may have got hold of: theirs it stays. */
+function unlessUsed(ioas: Ioas): AsyncDisposable {
+  return {
+    async [Symbol.asyncDispose]() {
+      try {
+        await ioas[Symbol.asyncDispose]();
+      } catch (error) {
+        if (!isVfioError(error, 'EBUSY')) throw error;
+      }
+    },
+  };
 }

@@ -74,7 +74,7 @@ export class Device extends Descriptor implements ExerciseDevice {
 
   readonly #group: Group | undefined;
   #binding: Binding | undefined;
-  readonly #closeWith: Descriptor[] = [];
+  readonly #closeWith: AsyncDisposable[] = [];
 
   /** @param group - the group that it was opened through; undefined for its own node */
   constructor(transport: Transport, fd: number, name: string, group?: Group) {
@@ -158,14 +158,14 @@ export class Device extends Descriptor implements ExerciseDevice {
     if (pasid === undefined) this.#binding = { ...this.binding, ioas: undefined };
   }
 
-  /** Closes these too when the device is closed, last first. */
-  closeWith(descriptors: readonly Descriptor[]): void {
-    this.#closeWith.push(...descriptors);
+  /** Gives these back too when the device has been closed, last first. */
+  closeWith(others: readonly AsyncDisposable[]): void {
+    this.#closeWith.push(...others);
   }
 
   protected override async release(): Promise<void> {
     await using others = new Undo();
-    for (const descriptor of this.#closeWith) others.add(() => descriptor.close());
+    for (const other of this.#closeWith) others.add(async () => await other[Symbol.asyncDispose]());
     await super.release();
   }
 

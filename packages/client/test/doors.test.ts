@@ -19,10 +19,24 @@ async function onIommufd(client: VfioClient): Promise<Device> {
   }
 }
 
+/** Opens a device through its own node, with an iommufd that it is given. */
+async function onGivenIommufd(client: VfioClient): Promise<Device> {
+  const iommufd = await client.openIommufd();
+  try {
+    const device = await client.openCdev('model0', { iommufd });
+    device.closeWith([iommufd]);
+    return device;
+  } catch (error) {
+    await iommufd.close();
+    throw error;
+  }
+}
+
 const doors: Readonly<Record<string, (client: VfioClient) => Promise<Device>>> = {
   'a group with a container': (client) => client.openDevice('model0'),
   'a group on an iommufd': onIommufd,
   'its own node': (client) => client.openCdev('model0'),
+  'its own node, on an iommufd that is there': onGivenIommufd,
 };
 
 describe.each(Object.entries(doors))('a device behind %s', (_name, open) => {

@@ -1,4 +1,4 @@
-import { IommuHwCap, IommuHwInfoType, IommuHwptAllocFlag, Request } from '@vfio/core';
+import { IommufdRequest, IommuHwCap, IommuHwInfoType, IommuHwptAllocFlag, Request } from '@vfio/core';
 import { describe, expect, it } from 'vitest';
 import { ProcessTransport, VfioClient } from '../src/index.js';
 import { createLab, failureOf } from './lab.js';
@@ -44,6 +44,57 @@ describe('openCdev', () => {
     const { iommufd } = device.binding;
     await device.close();
     expect(iommufd.isOpen).toBe(false);
+    expect(lab.model().openCount).toBe(0);
+  });
+
+  it('leaves nothing of its own in an iommufd that is not its own', async () => {
+    await using lab = await createLab({ iommufd: true, host });
+    await using iommufd = await lab.client.openIommufd();
+    const device = await lab.client.openCdev('model0', { iommufd });
+    const id = device.binding.ioas?.id ?? 0;
+    await device.space.dmaBuffer(iova, 4096);
+    await device.close();
+    expect(await failureOf(iommufd.destroy(id))).toMatchObject({ code: 'ENOENT' });
+    await using ioas = await iommufd.allocIoas();
+    await (await lab.client.openCdev('model0', { ioas })).close();
+    expect(await ioas.iovaRanges()).toHaveLength(1);
+  });
+
+  it('leaves its address space to another device that uses it', async () => {
+    await using lab = await createLab({ iommufd: true, host, devices: 2 });
+    await using iommufd = await lab.client.openIommufd();
+    const first = await lab.client.openCdev('model0', { iommufd });
+    const { ioas } = first.binding;
+    if (!ioas) throw new Error('attached to none');
+    await using memory = await ioas.dmaBuffer(iova, 4096);
+    memory.write(0, Uint8Array.of(5));
+    const second = await lab.client.openCdev('model1', { ioas });
+    await first.close();
+    const seen = new Uint8Array(1);
+    await lab.host.iommu.dma(lab.model('model1').dev).read(iova, seen);
+    expect([...seen]).toEqual([5]);
+    await second.close();
+    await ioas.destroy();
+  });
+
+  it('is closed when the iommufd or its address space went before it, and when that can not be destroyed', async () => {
+    await using lab = await createLab({ iommufd: true, host });
+    const transport = new Failing(lab.host.spawn());
+    const client = new VfioClient(transport);
+    const iommufd = await client.openIommufd();
+    const moved = await client.openCdev('model0', { iommufd });
+    const { ioas } = moved.binding;
+    await moved.detach();
+    await ioas?.destroy();
+    await moved.close();
+    const stuck = await client.openCdev('model0', { iommufd });
+    transport.fail = IommufdRequest.DESTROY;
+    expect(await failureOf(stuck.close())).toMatchObject({ code: 'EIO', syscall: 'IOMMU_DESTROY' });
+    transport.fail = undefined;
+    expect(lab.model().openCount).toBe(0);
+    const last = await client.openCdev('model0', { iommufd });
+    await iommufd.close();
+    await last.close();
     expect(lab.model().openCount).toBe(0);
   });
 

@@ -57,7 +57,7 @@ export class IovaBitmap {
   /**
    * Sets the bits of all pages that a range touches. What lies past the end of the bitmap is left out, a range that begins
    * outside of it altogether. A bitmap that cannot be written is reported by `flush`, so that a device whose log is read
-   * and cleared in one go need not stop half way.
+   * and cleared in one go need not stop half way; until then nothing more is written, and this returns at once.
    *
    * @param iova - first address
    * @param length - bytes
@@ -75,7 +75,8 @@ export class IovaBitmap {
    *
    * Differs: a part of the bitmap that can not be written is an error; the kernel drops its bits in silence.
    *
-   * @throws EFAULT - a part of the bitmap is not mapped or not writable; most of the rest has been written
+   * @throws EFAULT - a part of the bitmap is not mapped or not writable; of what was set after that was found, nothing
+   * has been written
    */
   flush(): void {
     this.#writeWindow();
@@ -87,7 +88,7 @@ export class IovaBitmap {
   /** Sets bits `from` to before `to`. */
   #setBits(from: number, to: number): void {
     let bit = from;
-    while (bit < to) {
+    while (bit < to && !this.#failure) {
       const page = Math.floor(bit / windowBits);
       const whole = Math.floor(to / windowBits) - page;
       if (bit === page * windowBits && whole > 0) {
@@ -143,19 +144,23 @@ export class IovaBitmap {
   /** Writes ones from byte `at` of the bitmap on. */
   #writeOnes(at: number, length: number): void {
     const ones = new Uint8Array(Math.min(length, onesBytes)).fill(0xff);
-    for (let done = 0; done < length; done += ones.length) {
+    for (let done = 0; done < length && !this.#failure; done += ones.length) {
       const bytes = ones.subarray(0, length - done);
       this.#attempt(() => this.#call.copyOutAt(this.#address + BigInt(at + done), bytes));
     }
   }
 
-  /** Keeps the first failure for `flush`; the rest of the bitmap is still to be written. */
+  /**
+   * Keeps the first failure for `flush`, and writes nothing after it: a bitmap of a huge range that is not there would
+   * fail in every one of its parts.
+   */
   #attempt(write: () => void): void {
+    if (this.#failure) return;
     try {
       write();
     } catch (error) {
       if (!isSystemError(error)) throw error;
-      this.#failure ??= error;
+      this.#failure = error;
     }
   }
 }

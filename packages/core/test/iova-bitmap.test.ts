@@ -3,13 +3,14 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { IovaBitmap } from '../src/iova-bitmap.js';
 
-/** Memory of a caller from `base` on; pages in `broken` are not writable. Counts the bytes that are read. */
+/** Memory of a caller from `base` on; pages in `broken` are not writable. Counts the calls, and the bytes that are read. */
 class Memory {
   readonly base = 0x10_0000n;
   readonly bytes: Uint8Array;
   readonly order: ByteOrder;
   readonly broken = new Set<number>();
   read = 0;
+  calls = 0;
 
   constructor(length: number, order: ByteOrder = 'little') {
     this.bytes = new Uint8Array(length);
@@ -27,6 +28,7 @@ class Memory {
   }
 
   #at(address: bigint, length: number): number {
+    this.calls++;
     const at = Number(address - this.base);
     if (at < 0 || at + length > this.bytes.length) throw new SystemError('EFAULT', 'not mapped');
     for (const page of this.broken) {
@@ -159,14 +161,17 @@ describe('IovaBitmap', () => {
     expect(memory.bits()).toEqual([63]);
   });
 
-  it('reports a page of the bitmap that is not writable at flush, after all others are written', () => {
+  it('reports a page of the bitmap that is not writable at flush, and writes nothing from there on', () => {
     const memory = new Memory(4 * 4096);
     memory.broken.add(1);
     const bitmap = memory.bitmap(0n, 4n * 32768n * 4096n);
     for (const page of [0n, 1n, 2n, 3n]) bitmap.set(page * 32768n * 4096n, 4096n);
     expect(() => bitmap.flush()).toThrow(expect.objectContaining({ code: 'EFAULT' }));
-    expect(memory.bits()).toEqual([0, 2 * 32768, 3 * 32768]);
+    expect(memory.bits()).toEqual([0]);
+    // the next report starts afresh, with nothing of the one before
+    bitmap.set(3n * 32768n * 4096n, 4096n);
     expect(() => bitmap.flush()).not.toThrow();
+    expect(memory.bits()).toEqual([0, 3 * 32768]);
   });
 
   it('reports a run of whole pages that is not writable', () => {
@@ -174,6 +179,27 @@ describe('IovaBitmap', () => {
     const bitmap = memory.bitmap(0n, 2n * 32768n * 4096n);
     bitmap.set(0n, 2n * 32768n * 4096n);
     expect(() => bitmap.flush()).toThrow(expect.objectContaining({ code: 'EFAULT' }));
+  });
+
+  it('tries a bitmap that is not there once, however much it should cover', () => {
+    const memory = new Memory(0);
+    const bitmap = memory.bitmap(0n, 1n << 63n);
+    // 2^31 blocks of ones, unless the first failure ends it
+    bitmap.set(0n, 1n << 63n);
+    expect(memory.calls).toBe(1);
+    for (let at = 0n; at < 1n << 63n; at += 1n << 53n) bitmap.set(at + 4096n, 1n << 50n);
+    for (let page = 0n; page < 100n; page++) bitmap.set(page * 32768n * 4096n, 4096n);
+    expect(() => bitmap.flush()).toThrow(expect.objectContaining({ code: 'EFAULT' }));
+    expect(memory.calls).toBe(1);
+  });
+
+  it('tries it once also when single bits are collected for it', () => {
+    const memory = new Memory(0);
+    const bitmap = memory.bitmap(0n, 1n << 63n);
+    for (let page = 0n; page < 100n; page++) bitmap.set(page * 32768n * 4096n, 4096n);
+    bitmap.set(0n, 1n << 63n);
+    expect(() => bitmap.flush()).toThrow(expect.objectContaining({ code: 'EFAULT' }));
+    expect(memory.calls).toBe(1);
   });
 
   it('writes into the memory of a process, as far as that may be written', async () => {

@@ -257,15 +257,19 @@ export class EmulatedFunction implements PciFunction {
 
   plug(port: PciPort): void {
     this.#port = port;
-    this.#present = true;
-    this.updateDecoding();
+    this.setPresent(true);
   }
 
   unplug(): void {
-    this.#present = false;
-    this.updateDecoding();
+    this.setPresent(false);
     this.#port = undefined;
-    for (const callback of this.#powerOffs) callback();
+  }
+
+  /** Whether it answers at all. When it does no more, whatever it was doing ends. */
+  protected setPresent(present: boolean): void {
+    this.#present = present;
+    this.updateDecoding();
+    if (!present) for (const callback of this.#powerOffs) callback();
   }
 
   #legacyDecoder(space: 'memory' | 'io'): LegacyDevice | undefined {

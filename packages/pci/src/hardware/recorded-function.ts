@@ -6,6 +6,7 @@ import { BridgeReg, CapId, ExtCapId, HeaderType, Msi, Msix, Reg, Sriov, STD_HEAD
 import { type BarDevice, type BarOptions, MemoryBar } from './bar.js';
 import { EmulatedBridge } from './bridge.js';
 import { attachCapabilities } from './capabilities/attach.js';
+import { capabilityBytes } from './capabilities/extent.js';
 import { EmulatedFunction, type FunctionOptions } from './function.js';
 import { modelFor } from './models/index.js';
 import type { DeviceModel } from './models/model.js';
@@ -65,13 +66,20 @@ function build(
   attachCapabilities(fn, makeVf ? { makeVf } : {});
   const sriov = fn.capabilities.findExtended(ExtCapId.SRIOV);
   if (sriov !== 0) allowVfBars(fn, record, sriov);
-  for (let offset = 0; offset < record.config.length; offset += 4) loadRegister(fn, record, offset, sriov);
+  const covered = capabilityBytes(fn);
+  for (let offset = 0; offset < record.config.length; offset += 4) loadRegister(fn, record, offset, sriov, covered);
   disarm(fn);
   fn.updateDecoding();
 }
 
 /** What a register has now and after a reset, and which of its bits can be written. */
-function loadRegister(fn: EmulatedFunction, record: FunctionRecord, offset: number, sriov: number): void {
+function loadRegister(
+  fn: EmulatedFunction,
+  record: FunctionRecord,
+  offset: number,
+  sriov: number,
+  covered: ReadonlySet<number>,
+): void {
   const { config } = fn;
   const value = dword(record.config, offset);
   if (record.writes) {
@@ -85,6 +93,9 @@ function loadRegister(fn: EmulatedFunction, record: FunctionRecord, offset: numb
   config.set(offset, 4, assigned ? value & ~config.writable(offset, 4) : value);
   if (sriov !== 0 && offset === sriov + Sriov.SYS_PGSIZE) config.set(offset, 4, 1);
   config.put(offset, 4, value);
+  // Nothing is known of what is in no capability; the recorded functions kept it over their resets.
+  if (offset < STD_HEADER_SIZE) return;
+  for (let at = offset; at < offset + 4; at++) if (!covered.has(at)) config.keep(at, 1, config.writable(at, 1));
 }
 
 /** No kernel has been there yet: it interrupts nobody, and has no virtual functions. */

@@ -21,6 +21,17 @@ export class VirtualFunction extends EmulatedFunction {
     this.updateDecoding();
   }
 
+  /** It exists from now on, as it is after a reset. */
+  appear(): void {
+    this.setPresent(true);
+    this.reset('bus');
+  }
+
+  /** It does not exist any more. Its place on the bus stays with whoever has it. */
+  vanish(): void {
+    this.setPresent(false);
+  }
+
   /** Its registers say nothing of it: sizes are in the capability of the physical function. */
   override addBar(index: number, options: BarOptions, device: BarDevice): Bar {
     const bar = super.addBar(index, options, device);

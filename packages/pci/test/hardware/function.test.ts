@@ -268,7 +268,12 @@ describe('SR-IOV', () => {
     expect(vf?.readBar(0, 0, 4)).toBe(0xffff_ffff);
     pf.writeConfig(power, 2, 0);
     expect(vf?.readBar(0, 0, 4)).toBe(0);
+    vf?.writeBar(0, 0, 4, 5);
     pf.busReset();
     expect([pf.virtualFunction(1), vf?.readConfig(Reg.REVISION_ID, 4)]).toEqual([undefined, 0xffff_ffff]);
+    // The kernel writes what it had: the same ones are there again, reset.
+    pf.writeConfig(at + Sriov.NUM_VF, 2, 2);
+    pf.writeConfig(at + Sriov.CTRL, 2, Sriov.CTRL_VFE | Sriov.CTRL_MSE);
+    expect([pf.virtualFunction(1), vf?.readConfig(Reg.COMMAND, 2), vf?.readBar(0, 0, 4)]).toEqual([vf, 0, 5]);
   });
 });

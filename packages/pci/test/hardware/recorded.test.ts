@@ -101,7 +101,13 @@ describe('the recorded machine', () => {
     for (const [offset, value] of [[0x10, 0x1234_0000] as const, [0x3c, 9] as const, [0xd4, 0xfee0_0000] as const]) {
       fn.writeConfig(offset, 4, value);
     }
+    fn.writeConfig(0xfc, 4, 0x5555_aaaa);
+    fn.writeConfig(0xdc, 4, 0x1234_5678);
     fn.busReset();
+    // Bytes of no capability were kept over resets.
+    expect([fn.readConfig(0xfc, 4), fn.readConfig(0xdc, 4)]).toEqual([0x5555_aaaa, 0x1234_0000]);
+    fn.writeConfig(0xfc, 4, 0);
+    fn.writeConfig(0xdc, 4, 0);
     expect([0x10, 0x18, 0x04, 0x3c].map((at) => fn.readConfig(at, 4))).toEqual([0, 1, 0x0010_0000, 0x100]);
     expect(fn.config.snapshot().subarray(0x40)).toEqual(before.subarray(0x40));
   });

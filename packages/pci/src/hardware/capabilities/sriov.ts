@@ -36,7 +36,10 @@ export class SriovCapability {
   readonly #pf: EmulatedFunction;
   readonly #at: number;
   readonly #makeVf: MakeVf;
+  /** Those that exist now. */
   #vfs: VirtualFunction[] = [];
+  /** All that ever did, by index. */
+  readonly #made = new Map<number, VirtualFunction>();
 
   constructor(pf: EmulatedFunction, at: number, makeVf: MakeVf) {
     this.#pf = pf;
@@ -75,16 +78,22 @@ export class SriovCapability {
     const { config } = this.#pf;
     const enabled = (this.#control & Sriov.CTRL_VFE) !== 0;
     if (!enabled) {
-      const gone = this.#vfs;
-      this.#vfs = [];
-      for (const vf of gone) vf.unplug();
+      for (const vf of this.#vfs.splice(0)) vf.vanish();
       return;
     }
     const total = config.get(this.#at + Sriov.TOTAL_VF, 2);
     const count = Math.min(config.get(this.#at + Sriov.NUM_VF, 2), total);
     // Their number is fixed while they exist.
-    if (this.#vfs.length === 0) this.#vfs = Array.from({ length: count }, (_, index) => this.#makeVf(index));
+    if (this.#vfs.length === 0) this.#vfs = Array.from({ length: count }, (_, index) => this.#appear(index));
     this.updateDecoding();
+  }
+
+  /** One comes back where it was: whoever resets the physical function and sets it up again finds the same ones. */
+  #appear(index: number): VirtualFunction {
+    const vf = this.#made.get(index) ?? this.#makeVf(index);
+    this.#made.set(index, vf);
+    vf.appear();
+    return vf;
   }
 }
 

@@ -302,6 +302,17 @@ describe('vectors', () => {
     expect(handlers.map(({ mock }) => mock.calls.length)).toEqual([0, 1]);
   });
 
+  it('that nobody has requested lose what comes', () => {
+    const { irq, seams } = makeLine();
+    const [vector] = irq.allocVectors({ min: 1, max: 1 });
+    irq.deliver(vector!.message);
+    vector!.line.request('vfio-msi[0](0000:01:00.0)', handled);
+    expect(vector!.line.count).toBe(0);
+    irq.deliver(vector!.message);
+    expect(vector!.line.count).toBe(1);
+    expect(seams.log.entries).toEqual([]);
+  });
+
   it('that belong to nobody are dropped with a line in the log', () => {
     const { irq, seams } = makeLine();
     irq.deliver({ address: 0xfee0_0000n, data: 0x41 });

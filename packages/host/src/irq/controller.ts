@@ -158,12 +158,12 @@ export class InterruptController {
 
   /**
    * A message has arrived: the vector's handlers run before this returns, if it is enabled. One that belongs to nobody is
-   * logged and dropped.
+   * logged and dropped; one whose vector nobody has requested is lost, since such a vector is not switched on.
    */
   deliver(message: MsiMessage): void {
     const vector = this.isDoorbell(message.address) ? this.#vectors[placeOf(message)] : undefined;
     if (vector !== undefined) {
-      vector.line.pulse();
+      if (vector.line.requested) vector.line.pulse();
       return;
     }
     const { log } = this.#seams;

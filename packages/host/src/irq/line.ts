@@ -90,6 +90,11 @@ export class IrqLine {
     return [...this.#handlers.keys()];
   }
 
+  /** Whether there is a handler. */
+  get requested(): boolean {
+    return this.#handlers.size > 0;
+  }
+
   /** Interrupts that reached the handlers. */
   get count(): number {
     return this.#count;

@@ -13,7 +13,7 @@ import { PCI_ANY_ID, type PciDeviceId, PciDriver, registerDriver } from './pci-d
 import { isHotplugBridge } from './ports.js';
 import { Exp, ExpType, PciClass } from './regs.js';
 import { bridgeSecondaryBusReset } from './reset-methods.js';
-import { createSlot, destroySlot } from './slots.js';
+import { createSlot, destroySlot, SLOT_ALL_DEVICES } from './slots.js';
 
 /** Class of bridges, and of those that decode subtractively. */
 const BRIDGE_CLASSES = [PciClass.BRIDGE_PCI << 8, (PciClass.BRIDGE_PCI << 8) | 1];
@@ -61,7 +61,7 @@ async function probePort(pdev: PciDev): Promise<PciSlot | undefined> {
   const number = readConfigDword(pdev, pdev.pcieCap + Exp.SLTCAP) >>> SLOT_NUMBER_SHIFT;
   try {
     // Source: drivers/pci/hotplug/pciehp_hpc.c pciehp_reset_slot()
-    return createSlot(subordinate, 0, String(number), {
+    return createSlot(subordinate, SLOT_ALL_DEVICES, String(number), {
       resetSlot: (probe) => {
         if (!probe) bridgeSecondaryBusReset(pdev);
       },

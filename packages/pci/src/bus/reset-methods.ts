@@ -6,6 +6,8 @@
 import { isSystemError, SystemError } from '@vfio/host';
 import { readConfigByte, readConfigDword, readConfigWord, writeConfigByte, writeConfigWord } from './config.js';
 import type { PciDev } from './pci-dev.js';
+import { pcieReadDword, pcieReadWord } from './pcie.js';
+import { isDownstreamPort } from './ports.js';
 import { PowerState } from './power-state.js';
 import { Af, BridgeControl, BridgeReg, Exp, Pm } from './regs.js';
 
@@ -75,11 +77,32 @@ export async function resetFunctionLocked(pdev: PciDev): Promise<void> {
   throw notThere(pdev, 'no way to reset it');
 }
 
-/** Sets the reset bit of a bridge, and takes it back. Source: drivers/pci/pci.c pci_bridge_secondary_bus_reset() */
+/**
+ * Sets the reset bit of a bridge, and takes it back.
+ *
+ * @throws ENOTTY - it was reset, and its link does not come up again
+ * @source drivers/pci/pci.c pci_bridge_secondary_bus_reset()
+ */
 export function bridgeSecondaryBusReset(bridge: PciDev): void {
   const control = readConfigWord(bridge, BridgeReg.BRIDGE_CONTROL);
   writeConfigWord(bridge, BridgeReg.BRIDGE_CONTROL, control | BridgeControl.BUS_RESET);
   writeConfigWord(bridge, BridgeReg.BRIDGE_CONTROL, control & ~BridgeControl.BUS_RESET);
+  assertLinkIsUp(bridge);
+}
+
+/**
+ * A fast link is looked at, if the port can tell. Functions without power management are not waited for, and so nothing is found
+ * out about their link.
+ *
+ * @source drivers/pci/pci.c pci_bridge_wait_for_secondary_bus(), pcie_wait_for_link_delay()
+ */
+function assertLinkIsUp(bridge: PciDev): void {
+  if (!bridge.subordinate?.devices.some(({ pmCap }) => pmCap !== 0)) return;
+  if (!bridge.isPcie || !isDownstreamPort(bridge)) return;
+  if ((pcieReadDword(bridge, Exp.LNKCAP2) & Exp.LNKCAP2_ABOVE_5GT) === 0) return;
+  if ((pcieReadDword(bridge, Exp.LNKCAP) & Exp.LNKCAP_DLLLARC) === 0) return;
+  if ((pcieReadWord(bridge, Exp.LNKSTA) & Exp.LNKSTA_DLLLA) !== 0) return;
+  throw notThere(bridge, 'its link is not active');
 }
 
 /** Source: drivers/pci/pci.c pcie_reset_flr(), pcie_flr() */

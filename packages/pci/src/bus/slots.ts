@@ -6,9 +6,13 @@ import { type HotplugSlot, type PciBus, PciSlot } from './pci-bus.js';
 import type { PciDev } from './pci-dev.js';
 import { slotOf } from './regs.js';
 
+/** The number of a slot that has all functions of its bus, whatever their numbers. Source: include/linux/pci.h PCI_SLOT_ALL_DEVICES */
+export const SLOT_ALL_DEVICES = 0xfe;
+
 /**
  * A hotplug driver looks after a slot.
  *
+ * @param number - of its device, or `SLOT_ALL_DEVICES`
  * @param name - in /sys/bus/pci/slots; a number is added when it is taken
  * @throws ENOMEM
  * @source drivers/pci/slot.c pci_create_slot()
@@ -22,7 +26,8 @@ export function createSlot(bus: PciBus, number: number, name: string, hotplug: H
   const own = dir.mkdir(unique);
   try {
     const hex = (value: number, digits: number) => value.toString(16).padStart(digits, '0');
-    const address = `${hex(domain, 4)}:${hex(bus.number, 2)}:${hex(number, 2)}`;
+    const shown = number === SLOT_ALL_DEVICES ? 0 : number;
+    const address = `${hex(domain, 4)}:${hex(bus.number, 2)}:${hex(shown, 2)}`;
     const present = () => slotDevices(slot).length > 0;
     const { switchSlot } = hotplug;
     own.addFile({ name: 'address', mode: 0o444, show: () => `${address}\n` });
@@ -41,7 +46,7 @@ export function createSlot(bus: PciBus, number: number, name: string, hotplug: H
     throw error;
   }
   bus.slots.push(slot);
-  for (const pdev of bus.devices) if (slotOf(pdev.devfn) === number) pdev.slot = slot;
+  for (const pdev of bus.devices) if (isIn(slot, pdev)) pdev.slot = slot;
   return slot;
 }
 
@@ -62,6 +67,9 @@ export function destroySlot(slot: PciSlot): void {
 
 /** A function comes to a slot that somebody looks after. Source: drivers/pci/slot.c pci_dev_assign_slot() */
 export function assignSlot(pdev: PciDev): void {
-  const number = slotOf(pdev.devfn);
-  pdev.slot = pdev.pciBus.slots.find((slot) => slot.number === number);
+  pdev.slot = pdev.pciBus.slots.find((slot) => isIn(slot, pdev));
+}
+
+function isIn({ number }: PciSlot, { devfn }: PciDev): boolean {
+  return number === SLOT_ALL_DEVICES || number === slotOf(devfn);
 }

@@ -3,7 +3,7 @@ import { userReadConfig } from '../../src/bus/config.js';
 import { enableDevice } from '../../src/bus/enable.js';
 import { setPowerState } from '../../src/bus/power.js';
 import { PowerState } from '../../src/bus/power-state.js';
-import { Command, ExpType, Reg } from '../../src/bus/regs.js';
+import { Command, Exp, ExpType, Reg } from '../../src/bus/regs.js';
 import {
   devTrylock,
   probeResetBus,
@@ -13,7 +13,7 @@ import {
   tryResetFunction,
 } from '../../src/bus/reset.js';
 import { resetFunctionLocked } from '../../src/bus/reset-methods.js';
-import { createSlot, destroySlot } from '../../src/bus/slots.js';
+import { createSlot, destroySlot, SLOT_ALL_DEVICES } from '../../src/bus/slots.js';
 import {
   afCap,
   command,
@@ -246,6 +246,54 @@ describe('resetBus', () => {
     expect([resets, (pdev.hw as LabFunction).kinds]).toEqual([1, []]);
     destroySlot(slot);
     expect(probeResetSlot(pdev.slot)).toBe(false);
+  });
+
+  it('a slot may have all functions of its bus, whatever their numbers', async () => {
+    const { host, at } = await labHost([
+      [
+        0x08,
+        labBridge(
+          [
+            [0x00, new LabFunction()],
+            [0x80, new LabFunction()],
+          ],
+          ExpType.PCI_BRIDGE,
+        ),
+      ],
+    ]);
+    await using _ = host;
+    const { pciBus } = at(1, 0x80);
+    const slot = createSlot(pciBus, SLOT_ALL_DEVICES, '8', { resetSlot: () => {} });
+    expect(pciBus.devices.map((pdev) => pdev.slot === slot)).toEqual([true, true]);
+    expect(await host.init.readFile('/sys/bus/pci/slots/8/address')).toBe('0000:01:00\n');
+    destroySlot(slot);
+  });
+
+  it('tells when a fast link does not come up again', async () => {
+    const linked = (active: boolean) => {
+      const exp = expCap(ExpType.ROOT_PORT);
+      const bytes = [...exp.bytes];
+      bytes[Exp.LNKCAP] = 0x10; // in front of its registers a capability has two bytes
+      bytes[Exp.LNKCAP2 - 2] = 0x1e;
+      bytes[Exp.LNKSTA - 1] = active ? 0x20 : 0;
+      return { ...exp, bytes };
+    };
+    const port = (active: boolean, card: LabFunction) => {
+      const options = { classCode: 0x06_0400, pcie: true, caps: [linked(active)], behind: new Map([[0, card]]) };
+      return new LabFunction(options);
+    };
+    const cards = [labEndpoint(), labEndpoint(), labEndpoint({ caps: [expCap(ExpType.ENDPOINT)] })];
+    const { host, at } = await labHost([
+      [0x08, port(true, cards[0]!)],
+      [0x10, port(false, cards[1]!)],
+      [0x18, port(false, cards[2]!)],
+    ]);
+    await using _ = host;
+    await resetBus(at(1, 0));
+    await expect(resetBus(at(2, 0))).rejects.toEqual(code('ENOTTY'));
+    // Nobody waits for a function without power management.
+    await resetBus(at(3, 0));
+    expect(cards.map(({ kinds }) => kinds)).toEqual([['bus'], ['bus'], ['bus']]);
   });
 });
 

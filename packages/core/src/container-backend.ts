@@ -56,10 +56,13 @@ export class ContainerBackend implements DeviceBackend {
   /** Source: drivers/vfio/container.c vfio_device_container_unregister(), vfio_group_unuse_container() */
   async release(device: VfioDevice, deferred: Deferred): Promise<void> {
     const group = this.#group;
-    await this.#container.unregisterDevice(device);
-    group.vfio.host.log.warnOn(group.containerUsers <= 1, `group ${group.name} has no user to give back`);
-    group.containerUsers--;
     deferred.push(() => this.#groupFile.put());
+    try {
+      await this.#container.unregisterDevice(device);
+    } finally {
+      group.vfio.host.log.warnOn(group.containerUsers <= 1, `group ${group.name} has no user to give back`);
+      group.containerUsers--;
+    }
   }
 
   async pinPages(device: VfioDevice, iova: bigint, npage: number, prot: number): Promise<PinnedPage[]> {

@@ -144,6 +144,7 @@ export class Container {
   /**
    * Detaches a group, whose lock is held. With the last one the driver goes too, and the container is as new.
    *
+   * @throws whatever the driver throws, a bug of it; the group is out all the same
    * @source drivers/vfio/container.c vfio_group_detach_container()
    */
   async detachGroup(group: Group): Promise<void> {
@@ -154,17 +155,22 @@ export class Container {
     );
     using _held = await this.lock.write();
     const iommuGroup = iommuGroupOf(group);
-    await this.#chosen?.backend.detachGroup(iommuGroup);
-    if (group.kind === 'iommu') iommuGroup.releaseDmaOwner();
-    group.container = undefined;
-    group.containerUsers = 0;
-    this.#groups.splice(this.#groups.indexOf(group), 1);
-    if (this.#chosen && this.#groups.length === 0) {
-      const { backend, driver } = this.#chosen;
-      this.#chosen = undefined;
-      await backend.release();
-      driver.module?.put();
+    const chosen = this.#chosen;
+    await using rest = new Undo();
+    if (chosen && this.#groups.length === 1) {
+      rest.add(() => chosen.driver.module?.put());
+      rest.add(async () => {
+        this.#chosen = undefined;
+        await chosen.backend.release();
+      });
     }
+    rest.add(() => {
+      group.container = undefined;
+      group.containerUsers = 0;
+      this.#groups.splice(this.#groups.indexOf(group), 1);
+    });
+    if (group.kind === 'iommu') rest.add(() => iommuGroup.releaseDmaOwner());
+    await chosen?.backend.detachGroup(iommuGroup);
   }
 
   /** A device of the container was opened: it hears about IOVA that goes away. */

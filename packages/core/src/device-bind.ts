@@ -1,6 +1,6 @@
 // What only the file of a device's own node can do: bind to an iommufd, attach to its address spaces, detach.
 
-import type { IoctlCall } from '@vfio/host';
+import { type IoctlCall, Undo } from '@vfio/host';
 import type { Deferred } from './backend.js';
 import type { VfioDevice } from './device.js';
 import { dfClose, dfOpen, runDeferred, setOf } from './device-open.js';
@@ -130,24 +130,24 @@ async function checkToken(device: VfioDevice, bind: DeviceBindIommufd, call: Ioc
 /**
  * The file goes: closes the device, if it was bound.
  *
+ * @throws whatever the driver throws, a bug of it; everything is given back all the same
  * @source drivers/vfio/device_cdev.c vfio_df_unbind_iommufd()
  */
 export async function unbindIommufd(user: DeviceUser): Promise<void> {
   if (!user.accessGranted) return;
   const { device, iommufd } = user;
   const deferred: Deferred = [];
+  // from the last one on, when the set is unlocked
+  await using rest = new Undo();
+  rest.add(async () => await device.group?.unblock());
+  rest.add(async () => await iommufd?.put());
+  rest.add(() => runDeferred(deferred));
+  using _set = await setOf(device).lock.lock();
   try {
-    using _set = await setOf(device).lock.lock();
-    try {
-      await dfClose(device, deferred);
-    } finally {
-      putKvm(device);
-      recordOf(device).cdevOpened = false;
-    }
+    await dfClose(device, deferred);
   } finally {
-    await runDeferred(deferred);
-    await iommufd?.put();
-    await device.group?.unblock();
+    recordOf(device).cdevOpened = false;
+    putKvm(device);
   }
 }
 

@@ -50,7 +50,7 @@ async function openFirst(device: VfioDevice, use: () => Promise<DeviceBackend>, 
 /**
  * One user less; the last one closes the device.
  *
- * @throws whatever `closeDevice` throws, a bug of the driver; everything is given back all the same
+ * @throws whatever `closeDevice` and `unbindIommufd` throw, a bug of the driver; everything is given back all the same
  * @source drivers/vfio/vfio_main.c vfio_df_close()
  */
 export async function dfClose(device: VfioDevice, deferred: Deferred): Promise<void> {
@@ -66,14 +66,14 @@ export async function dfClose(device: VfioDevice, deferred: Deferred): Promise<v
 async function closeLast(device: VfioDevice, deferred: Deferred): Promise<void> {
   const record = recordOf(device);
   const { opened } = record;
-  try {
-    await device.closeDevice?.();
-  } finally {
-    await opened?.backend.release(device, deferred);
+  await using rest = new Undo();
+  rest.add(() => {
     device.precopyInfoV2 = false;
-    opened?.module?.put();
     delete record.opened;
-  }
+    opened?.module?.put();
+  });
+  rest.add(async () => await opened?.backend.release(device, deferred));
+  await device.closeDevice?.();
 }
 
 /**
@@ -92,7 +92,10 @@ export function setOf(device: VfioDevice): DeviceSet {
   return device.deviceSet;
 }
 
-/** Does what waited for the locks. */
+/** Does what waited for the locks, each step also when one before it fails. */
 export async function runDeferred(deferred: Deferred): Promise<void> {
-  for (const step of deferred.splice(0)) await step();
+  if (deferred.length === 0) return;
+  await using steps = new Undo();
+  // the first one runs first
+  for (const step of deferred.splice(0).reverse()) steps.add(step);
 }

@@ -1,6 +1,6 @@
 // The file of a group: /dev/vfio/<gid>.
 
-import { File, type IoctlCall, type Process } from '@vfio/host';
+import { File, type IoctlCall, type Process, Undo } from '@vfio/host';
 import { ContainerFile } from './container-file.js';
 import { openDeviceFile } from './device-file.js';
 import { VfioError } from './errors.js';
@@ -73,19 +73,23 @@ export class GroupFile extends File {
     }
   }
 
-  /** Source: drivers/vfio/group.c vfio_group_fops_release() */
+  /**
+   * The group leaves what it is in.
+   *
+   * @throws whatever the IOMMU driver throws, a bug of it; everything is given back all the same
+   * @source drivers/vfio/group.c vfio_group_fops_release()
+   */
   override async release(): Promise<void> {
     const { group } = this;
-    let iommufd: IommufdContext | undefined;
-    {
-      using _held = await group.groupLock.lock();
-      if (group.container) await group.container.detachGroup(group);
-      iommufd = takeIommufd(group);
-      group.openedFile = undefined;
-    }
-    await iommufd?.put();
-    this.#device?.put();
-    this.#unpin();
+    // from the last one on, when the group is unlocked
+    await using rest = new Undo();
+    rest.add(this.#unpin);
+    rest.add(() => this.#device?.put());
+    using _held = await group.groupLock.lock();
+    const iommufd = takeIommufd(group);
+    rest.add(async () => await iommufd?.put());
+    group.openedFile = undefined;
+    await group.container?.detachGroup(group);
   }
 
   async #getStatus(call: IoctlCall): Promise<number> {

@@ -39,8 +39,11 @@ export async function iommufdEmulatedUnbind(device: VfioDevice): Promise<void> {
   const { emulated } = record;
   if (!emulated) return;
   // while the access leaves, the device may still want to unpin through it
-  await accessDestroy(emulated.access);
-  delete record.emulated;
+  try {
+    await accessDestroy(emulated.access);
+  } finally {
+    delete record.emulated;
+  }
 }
 
 /**
@@ -72,6 +75,9 @@ export async function iommufdEmulatedDetachIoas(device: VfioDevice): Promise<voi
   const { log } = device.vfio.host;
   if (log.warnOn(!emulated, `vfio_iommufd_emulated_detach_ioas: ${device.name} is not bound`)) return;
   if (!emulated?.attached) return;
-  await accessDetach(emulated.access);
-  emulated.attached = false;
+  try {
+    await accessDetach(emulated.access);
+  } finally {
+    emulated.attached = emulated.access.ioas !== undefined;
+  }
 }

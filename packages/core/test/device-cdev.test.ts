@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import {
   dmaRw,
   fileSetKvm,
+  type IommufdContext,
   IommuHwptAllocFlag,
   pinPages,
   putDevice,
@@ -36,6 +37,13 @@ benchForEach(
   },
   { iommufd: true, deviceCdev: true, pasids: 16 },
 );
+
+/** What was thrown, each error that hides others taken apart. Node 20 knows `SuppressedError` by its shape only. */
+function messages(error: unknown): string[] {
+  if (!(error instanceof Error)) return [];
+  if ('suppressed' in error && 'error' in error) return [error.error, error.suppressed].flatMap(messages).sort();
+  return error instanceof AggregateError ? error.errors.flatMap(messages).sort() : [error.message];
+}
 
 /** Requests that a device answers once access is granted. */
 const requests = [
@@ -134,6 +142,51 @@ describe('VFIO_DEVICE_BIND_IOMMUFD', () => {
     expect(device.openCount).toBe(0);
     expect(device.dev.iommuGroup?.dmaOwnerClaimed()).toBe(false);
     await on.process.close(await on.openGroup(device));
+  });
+
+  it('gives everything back although every step of closing throws, and shows all of it', async () => {
+    class Breaks extends PhysicalDevice {
+      context: IommufdContext | undefined;
+      override async bindIommufd(context: IommufdContext): Promise<number> {
+        this.context = context;
+        return await super.bindIommufd(context);
+      }
+      override closeDevice(): void {
+        throw new TypeError('close');
+      }
+      override async unbindIommufd(): Promise<void> {
+        await super.unbindIommufd();
+        const { context } = this;
+        if (!context) throw new TypeError('not bound');
+        // what is left is the reference of the file
+        const put = context.put.bind(context);
+        context.put = async () => {
+          await put();
+          throw new TypeError('put');
+        };
+        throw new TypeError('unbind');
+      }
+    }
+    await on.host.modules.modprobe('kvm');
+    await using held = await registerAs(on, Breaks, 'dev0');
+    const { device } = held;
+    const kvm = await on.process.open('/dev/kvm', O.RDWR);
+    const vmFd = await on.process.ioctl(kvm, 0xae01);
+    const vmFile = on.process.files.get(vmFd);
+    if (!(vmFile instanceof KvmVmFile)) throw new TypeError('no machine');
+    const fd = await openCdev(device, on.process);
+    const iommufd = await openIommufd(on.process);
+    fileSetKvm(on.process.files.get(fd), vmFile.vm);
+    await bind(on.process, fd, iommufd);
+    await on.process.close(iommufd);
+    const failure: unknown = await on.process.close(fd).catch((error: unknown) => error);
+    expect(messages(failure)).toEqual(['close', 'put', 'unbind']);
+    expect([device.openCount, device.kvm, on.driver.module?.refcount]).toEqual([0, undefined, 0]);
+    expect(device.record?.cdevOpened).toBe(false);
+    expect(device.dev.iommuGroup?.dmaOwnerClaimed()).toBe(false);
+    // the group is free again
+    await on.process.close(await on.openGroup(device));
+    for (const open of [vmFd, kvm]) await on.process.close(open);
   });
 
   it('CORE-057 takes a structure of 16 bytes or more, if it knows what is in it', async () => {

@@ -291,6 +291,34 @@ describe('GET_DEVICE_FD', () => {
     await putDevice(device);
   });
 
+  it('gives everything back although the IOMMU driver throws, when a device and when the group is closed', async () => {
+    await using one = await register(on, 'dev0');
+    const path = await openPath(on, one.device);
+    const { group } = one.device;
+    const backend = group?.container?.backend;
+    if (!group || !backend?.unregisterDevice) throw new TypeError('no container');
+    const [detachGroup, unregisterDevice] = [backend.detachGroup.bind(backend), backend.unregisterDevice.bind(backend)];
+    backend.unregisterDevice = async (device) => {
+      await unregisterDevice(device);
+      throw new TypeError('a device is gone');
+    };
+    backend.detachGroup = async (iommuGroup) => {
+      await detachGroup(iommuGroup);
+      throw new TypeError('a group is gone');
+    };
+    const { refcount } = on.host.modules.get('vfio') ?? {};
+    const users = on.host.modules.get('vfio_iommu_type1')?.refcount;
+    await expect(on.process.close(path.device)).rejects.toThrow('a device is gone');
+    expect([one.device.openCount, group.containerUsers, on.driver.module!.refcount]).toEqual([0, 1, 0]);
+    await expect(on.process.close(path.group)).rejects.toThrow('a group is gone');
+    expect([group.container, group.containerUsers, group.openedFile]).toEqual([undefined, 0, undefined]);
+    expect(group.iommuGroup?.dmaOwnerClaimed()).toBe(false);
+    expect(on.host.modules.get('vfio')?.refcount).toBe((refcount ?? 0) - 3);
+    expect(on.host.modules.get('vfio_iommu_type1')?.refcount).toBe((users ?? 0) - 1);
+    await on.process.close(path.container);
+    await closePath(on, await openPath(on, one.device));
+  });
+
   it('gives everything back when any step fails, also after open_device (H27)', async () => {
     await using one = await register(on, 'dev0');
     const path = await openPath(on, one.device);

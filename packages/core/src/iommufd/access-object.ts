@@ -2,7 +2,7 @@
  * An access: how a device without hardware translation reaches an IOAS, by pinning pages or copying. It has an id like
  * every object, but only the kernel's device uses it.
  */
-import { type Held, Mutex } from '@vfio/host';
+import { type Held, Mutex, Undo } from '@vfio/host';
 import type { IommufdContext } from './context.js';
 import type { Ioas } from './ioas.js';
 import { ADDRESS_MAX, PAGE } from './iova-range.js';
@@ -81,6 +81,7 @@ export class IommufdAccess extends IommufdObject {
    * @throws EBUSY - it is leaving already
    * @throws EADDRINUSE - the new IOAS has mappings that are not made of pages; the old one stays
    * @throws ENOMEM - no memory for it
+   * @throws whatever `unmap` throws, a bug of the owner; the access has moved all the same
    * @source drivers/iommu/iommufd/device.c iommufd_access_change_ioas()
    */
   async changeIoas(lock: IoasLock, next: Ioas | undefined, busy: () => Error): Promise<void> {
@@ -98,22 +99,23 @@ export class IommufdAccess extends IommufdObject {
       }
       next.users.inc();
     }
-    if (current) {
-      await lock.without(() => this.ops.unmap?.(0n, ADDRESS_MAX));
-      await current.iopt.removeAccess(this);
-      current.users.decAndTest();
-    }
-    this.ioas = next;
-    this.ioasUnpin = next;
+    await using rest = new Undo();
+    rest.add(() => {
+      this.ioas = next;
+      this.ioasUnpin = next;
+    });
+    if (!current) return;
+    rest.add(() => void current.users.decAndTest());
+    rest.add(() => current.iopt.removeAccess(this));
+    await lock.without(() => this.ops.unmap?.(0n, ADDRESS_MAX));
   }
 
   /** Source: drivers/iommu/iommufd/device.c iommufd_access_destroy_object() */
   override async destroy(): Promise<void> {
-    {
-      using lock = await IoasLock.take(this.ioasLock);
-      const leaving = () => new Error(`access ${this.id} is leaving its IOAS`);
-      if (this.ioas) await this.changeIoas(lock, undefined, leaving);
-    }
-    await this.context.put();
+    await using rest = new Undo();
+    rest.add(() => this.context.put());
+    using lock = await IoasLock.take(this.ioasLock);
+    const leaving = () => new Error(`access ${this.id} is leaving its IOAS`);
+    if (this.ioas) await this.changeIoas(lock, undefined, leaving);
   }
 }

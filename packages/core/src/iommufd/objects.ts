@@ -231,8 +231,11 @@ export class ObjectTable {
   }
 
   async #end(object: IommufdObject): Promise<void> {
-    await object.destroy();
-    object.free();
+    try {
+      await object.destroy();
+    } finally {
+      object.free();
+    }
   }
 
   /**

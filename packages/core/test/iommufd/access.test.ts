@@ -123,6 +123,51 @@ describe('an access', () => {
   });
 });
 
+describe('an access whose owner throws when it is to let go', () => {
+  /** An access in one IOAS of two, that can not be told to let go without an error. */
+  async function broken(machine: Machine) {
+    const user = await machine.user();
+    const [a, b] = [await user.ioas(), await user.ioas()];
+    const access = await accessCreate(user.context, {
+      needsPinPages: true,
+      unmap: () => {
+        throw new TypeError('a bug of the owner');
+      },
+    });
+    await accessAttach(access, a);
+    return { user, a, b, access };
+  }
+
+  it('moves and leaves all the same', async () => {
+    await using machine = await Machine.start();
+    const { user, a, b, access } = await broken(machine);
+    await expect(accessReplace(access, b)).rejects.toThrow('a bug of the owner');
+    await user.destroy(a);
+    await fails(user.destroy(b), 'EBUSY');
+    const m = user.anon(1);
+    await user.map(b, m, P, 0x10000n);
+    expect(await accessPinPages(access, 0x10000n, P, false)).toHaveLength(1);
+    await accessUnpinPages(access, 0x10000n, P);
+    await expect(accessDetach(access)).rejects.toThrow('a bug of the owner');
+    expect((await user.ranges(b)).alignment).toBe(1n);
+    await accessAttach(access, b);
+    await expect(accessDetach(access)).rejects.toThrow('a bug of the owner');
+    await user.destroy(b);
+    await accessDestroy(access);
+    expect(machine.host.log.warnings()).toEqual([]);
+  });
+
+  it('ends all the same, and its context with it', async () => {
+    await using machine = await Machine.start();
+    const { user, a, b, access } = await broken(machine);
+    await expect(accessDestroy(access)).rejects.toThrow('a bug of the owner');
+    for (const ioas of [a, b]) await user.destroy(ioas);
+    await user.process.close(user.fd);
+    expect(machine.host.tracker.count('file')).toBe(0);
+    expect(machine.host.log.warnings()).toEqual([]);
+  });
+});
+
 describe('pinned pages', () => {
   it('are the memory of the process, as long as they are held', async () => {
     await using machine = await Machine.start();

@@ -111,6 +111,8 @@ class PlainConfig implements ConfigView {
     return 0;
   }
 
+  virtualize(): void {}
+
   free(): void {}
 }
 

@@ -21,6 +21,13 @@ export interface ConfigView {
   read(into: UserBuffer, offset: number): number | Promise<number>;
   /** Writes; as `read`. */
   write(from: UserBuffer, offset: number): number | Promise<number>;
+  /**
+   * Makes four bytes storage of the user, whatever they were.
+   *
+   * @param offset - of a dword
+   * @param value - what is in there at first
+   */
+  virtualize(offset: number, value: number): void;
   /** The device is being closed. */
   free(): void;
 }

@@ -74,11 +74,6 @@ export class VirtualConfig implements ConfigView {
     return this.#writeFrom(from, offset, 0);
   }
 
-  /**
-   * Makes a dword storage of the user.
-   *
-   * @param value - what is in it at first
-   */
   virtualize(offset: number, value: number): void {
     this.#state.map.virtualize(offset, 4);
     this.#state.vconfig.set(offset, 4, value);

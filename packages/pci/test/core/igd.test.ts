@@ -2,6 +2,7 @@
  * Displays of Intel: the OpRegion with and without a second table, its address in config space, and the bridges of the chipset.
  */
 import { PCI_NUM_REGIONS, regionInfoCapType } from '@vfio/core';
+import { forEachFault } from '@vfio/testing';
 import { describe, expect, it } from 'vitest';
 import { FakeFunction, type FakeOptions } from '../bus/fake-function.js';
 import { CONFIG, CoreLab, errno, LabFunction, type OpenFunction } from './core-lab.js';
@@ -166,6 +167,35 @@ describe('the OpRegion', () => {
     await opened(lab, async (open) => {
       expect([...(await open.read(CONFIG, 0xfc, 4))]).toEqual([0, 0, 0x10, 0x70]);
     });
+  });
+});
+
+describe('a step of the open that fails', () => {
+  it('leaves the display off, and nothing mapped', { timeout: 60_000 }, async () => {
+    const { steps } = await forEachFault({
+      prepare: async () => {
+        const lab = await igdLab({ rvda: BigInt(VBT), rvds: 16 });
+        // The IOMMU keeps its blocking domain from the first owner on.
+        await (await lab.open(NAME)).process.exit();
+        const program = lab.host.spawn();
+        return { lab, host: lab.host, program, [Symbol.asyncDispose]: () => lab[Symbol.asyncDispose]() };
+      },
+      scenario: async ({ lab, program }) => {
+        try {
+          await lab.open(NAME, { process: program });
+        } finally {
+          await program.exit();
+        }
+      },
+      check: async ({ lab }) => {
+        expect(lab.device(NAME).regions).toEqual([]);
+        expect(lab.pdev(NAME).enableCnt).toBe(0);
+        await (await lab.open(NAME)).process.exit();
+      },
+    });
+    const names = steps.map(({ name }) => name);
+    expect(names.filter((name) => name === 'memremap:mapping')).toHaveLength(2);
+    expect(names.filter((name) => name === 'vfio_pci_core_register_dev_region:region')).toHaveLength(3);
   });
 });
 

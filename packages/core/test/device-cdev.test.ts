@@ -123,10 +123,17 @@ describe('the node of a device', () => {
 
 describe('VFIO_DEVICE_BIND_IOMMUFD', () => {
   it('CORE-056 and CORE-066 opens the device on an iommufd, and closing the node undoes it all', async () => {
+    await on.host.modules.modprobe('kvm');
     await using held = await registerAs(on, PhysicalDevice, 'dev0');
     const { device } = held;
+    const kvm = await on.process.open('/dev/kvm', O.RDWR);
+    const vmFd = await on.process.ioctl(kvm, 0xae01);
+    const vmFile = on.process.files.get(vmFd);
+    if (!(vmFile instanceof KvmVmFile)) throw new TypeError('no machine');
     const fd = await openCdev(device, on.process);
     const iommufd = await openIommufd(on.process);
+    const alone = [vmFile.vm.users, on.host.tracker.count('file')];
+    fileSetKvm(on.process.files.get(fd), vmFile.vm);
     const id = await bind(on.process, fd, iommufd);
     expect(id).toBe(1);
     expect(device.openCount).toBe(1);
@@ -137,11 +144,16 @@ describe('VFIO_DEVICE_BIND_IOMMUFD', () => {
     // the device keeps the iommufd when its file is closed first
     await on.process.close(iommufd);
     expect(device.dev.iommuGroup?.dmaOwnerClaimed()).toBe(true);
+    expect([device.kvm, vmFile.vm.users, on.host.tracker.count('file')]).toEqual([vmFile.vm, alone[0]! + 1, alone[1]!]);
+    await expect(on.openGroup(device)).rejects.toEqual(code('EBUSY'));
     await on.process.close(fd);
     expect(device.journal).toEqual(['init', 'bind', 'openDevice', 'closeDevice', 'unbind']);
     expect(device.openCount).toBe(0);
+    // the machine is given back, and the file of the iommufd ends with that of the node
+    expect([device.kvm, vmFile.vm.users, on.host.tracker.count('file')]).toEqual([undefined, alone[0]!, alone[1]! - 2]);
     expect(device.dev.iommuGroup?.dmaOwnerClaimed()).toBe(false);
     await on.process.close(await on.openGroup(device));
+    for (const open of [vmFd, kvm]) await on.process.close(open);
   });
 
   it('gives everything back although every step of closing throws, and shows all of it', async () => {
@@ -448,6 +460,26 @@ describe('VFIO_DEVICE_ATTACH_IOMMUFD_PT and DETACH', () => {
     expect(await attach(on.process, fd, other)).toBe(other);
     await destroy(on.process, iommufd, ioas);
     await expect(destroy(on.process, iommufd, other)).rejects.toEqual(code('EBUSY'));
+  });
+
+  it('detaches and unbinds an emulated device that throws when it hears what goes', async () => {
+    await using its = await bound(EmulatedDevice);
+    const { fd, iommufd, ioas, device } = its;
+    device.dmaUnmap = () => {
+      throw new TypeError('a bug of the driver');
+    };
+    await attach(on.process, fd, ioas);
+    await expect(detach(on.process, fd)).rejects.toThrow('a bug of the driver');
+    // nothing is attached: the next attach is a first one, not a move
+    await destroy(on.process, iommufd, ioas);
+    const other = await allocIoas(on.process, iommufd);
+    await attach(on.process, fd, other);
+    await expect(on.process.close(fd)).rejects.toThrow('a bug of the driver');
+    expect([device.openCount, device.record?.emulated]).toEqual([0, undefined]);
+    await destroy(on.process, iommufd, other);
+    const again = await openCdev(device, on.process);
+    expect(again).toBe(fd);
+    await bind(on.process, again, iommufd);
   });
 
   it('CORE-072 and H30: an answer that can not be written detaches what was attached', async () => {

@@ -142,10 +142,52 @@ describe('deviceAttach', () => {
     await fails(user.destroy(bound.id), 'EBUSY');
     await fails(user.destroy(first), 'EBUSY');
     await deviceDetach(bound);
-    // CORE-194
     await user.destroy(first);
     await deviceUnbind(bound);
     expect(machine.host.tracker.count('domain')).toBe(machine.host.iommu.groups.size * 2);
+  });
+
+  it('CORE-194 its IOAS stays until nothing is attached, and the page table made for that until its last user', async () => {
+    await using machine = await Machine.start();
+    const user = await machine.user();
+    const ioas = await user.ioas();
+    const first = await machine.device('one');
+    const one = await deviceBind(user.context, first);
+    const beside = await deviceBind(user.context, await machine.device('beside', { group: first.iommuGroup! }));
+    const two = await deviceBind(user.context, await machine.device('two'));
+    const hwpt = await deviceAttach(one, ioas);
+    const domains = machine.host.tracker.count('domain');
+    expect(await deviceAttach(two, ioas)).toBe(hwpt);
+    await fails(user.destroy(ioas), 'EBUSY');
+    await fails(user.destroy(hwpt), 'EBUSY');
+    expect(await deviceAttach(beside, ioas)).toBe(hwpt);
+    for (const idev of [one, two]) {
+      await deviceDetach(idev);
+      await fails(user.destroy(ioas), 'EBUSY');
+      await fails(user.destroy(hwpt), 'EBUSY');
+    }
+    expect(machine.host.tracker.count('domain')).toBe(domains);
+    await deviceDetach(beside);
+    expect(machine.host.tracker.count('domain')).toBe(domains - 1);
+    await fails(user.destroy(hwpt), 'ENOENT');
+    await user.destroy(ioas);
+    await fails(user.destroy(ioas), 'ENOENT');
+    for (const idev of [one, beside, two]) await deviceUnbind(idev);
+  });
+
+  it('CORE-194 a page table that the user made outlives its attachments, and keeps the IOAS', async () => {
+    await using machine = await Machine.start();
+    const user = await machine.user();
+    const ioas = await user.ioas();
+    const bound = await deviceBind(user.context, await machine.device());
+    const hwpt = await user.hwpt(bound.id, ioas);
+    await deviceAttach(bound, hwpt);
+    await fails(user.destroy(hwpt), 'EBUSY');
+    await deviceDetach(bound);
+    await fails(user.destroy(ioas), 'EBUSY');
+    await user.destroy(hwpt);
+    await user.destroy(ioas);
+    await deviceUnbind(bound);
   });
 
   it('CORE-071 ENOENT for no object, EINVAL for one of another kind', async () => {
@@ -205,7 +247,6 @@ describe('deviceAttach', () => {
     ]);
     expect(alignment).toBe(P);
     const m = user.anon(1);
-    // CORE-188
     await fails(user.map(ioas, m, P, MSI.start), 'EINVAL');
     await fails(user.map(ioas, m, P, TOP + 1n), 'EINVAL');
     await user.map(ioas, m, P, relaxed.start);

@@ -1,5 +1,7 @@
 import { O } from '@vfio/host';
 import { describe, expect, it } from 'vitest';
+import { deviceAttach, deviceDetach } from '../../src/iommufd/attach.js';
+import { deviceBind, deviceUnbind } from '../../src/iommufd/device.js';
 import {
   iommuDestroy,
   iommuIoasAlloc,
@@ -8,7 +10,7 @@ import {
   iommuIoasUnmap,
 } from '../../src/uapi/iommufd.js';
 import { IommufdRequest } from '../../src/uapi/vfio.js';
-import { errnoOf, FIXED, fails, Machine, P, R, RW, U64_MAX, W } from './harness.js';
+import { errnoOf, FIXED, fails, Machine, MSI, P, R, RW, TOP, U64_MAX, W } from './harness.js';
 
 describe('/dev/iommu', () => {
   it('is a misc device of mode 0660 that the module brings and takes', async () => {
@@ -159,6 +161,28 @@ describe('IOAS_MAP', () => {
     await fails(user.map(999, m, P, 0x500000n), 'ENOENT');
     const args = { size: 40, flags: FIXED | RW, ioasId: ioas, userVa: m, length: P, iova: 0x500000n, reserved: 1 };
     await fails(user.request(IommufdRequest.IOAS_MAP, iommuIoasMap, args), 'EOPNOTSUPP');
+  });
+
+  it('CORE-188 refuses what is reserved for a device that is attached, and nothing once it is detached', async () => {
+    await using machine = await Machine.start();
+    const user = await machine.user();
+    const [ioas, m] = [await user.ioas(), user.anon(2)];
+    const bound = await deviceBind(user.context, await machine.device());
+    await deviceAttach(bound, ioas);
+    const windowEnd = MSI.end + 1n;
+    for (const [length, iova] of [
+      [P, MSI.start],
+      [P, windowEnd - P],
+      [2n * P, MSI.start - P],
+      [2n * P, windowEnd - P],
+      [P, TOP + 1n],
+    ] as const) {
+      await fails(user.map(ioas, m, length, iova), 'EINVAL');
+    }
+    for (const iova of [MSI.start - P, windowEnd, TOP + 1n - P]) expect(await user.map(ioas, m, P, iova)).toBe(iova);
+    await deviceDetach(bound);
+    for (const iova of [MSI.start, TOP + 1n]) expect(await user.map(ioas, m, P, iova)).toBe(iova);
+    await deviceUnbind(bound);
   });
 
   it('CORE-189 chooses the lowest place, never 0, aligned for large pages', async () => {

@@ -4,9 +4,9 @@
 import { describe, expect, it } from 'vitest';
 import { CapId, ExpType, ExtCapId, Reg, Status } from '../../src/bus/regs.js';
 import type { FakeCap } from '../bus/fake-function.js';
-import { expCap, LabFunction, msiCap, msixCap, pmCap, sriovCap } from '../bus/service-lab.js';
+import { expCap, LabFunction, labBridge, msiCap, msixCap, pmCap, sriovCap } from '../bus/service-lab.js';
 import { ConfigLab } from './config-lab.js';
-import { CONFIG } from './core-lab.js';
+import { CONFIG, CoreLab, errno, NAME } from './core-lab.js';
 
 const exp = expCap(ExpType.ENDPOINT, true);
 const PCIX_VERSION_1 = 0x10;
@@ -131,6 +131,25 @@ describe('the list of capabilities', () => {
     for (let at = 0xf8; at < 0x104; at++) await lab.write(at, 1, 0xff);
   });
 
+  it('whose length is at an odd address keeps the device from being opened', async () => {
+    const fn = steady([]);
+    fn.set(Reg.STATUS, 2, Status.CAP_LIST);
+    fn.set(Reg.CAPABILITY_LIST, 1, 0x81);
+    fn.set(0x81, 1, CapId.PM);
+    fn.set(0x82, 1, 0x91);
+    fn.cap = () => 0;
+    fn.set(0x91, 1, CapId.MSI);
+    await using lab = await CoreLab.create({ functions: [[0x08, labBridge([[0, fn]])]], bind: [NAME] });
+    const process = lab.host.spawn();
+    await expect(lab.open(NAME, { process })).rejects.toEqual(errno('EFAULT'));
+    await process.exit();
+    // One of a fixed length may be anywhere.
+    fn.set(0x91, 1, CapId.VPD);
+    const user = await lab.open();
+    expect([...(await user.read(CONFIG, 0x81, 2))]).toEqual([CapId.PM, 0x91]);
+    await user.close();
+  });
+
   it('PCI-119 two of a kind without a gap are one', async () => {
     await using lab = await ConfigLab.open({ caps: [exp, soft(CapId.VNDR, [4, 1]), soft(CapId.VNDR, [6, 2, 3, 4])] });
     const first = lab.fn.cap(CapId.VNDR);
@@ -144,7 +163,7 @@ describe('the list of capabilities', () => {
 
   it('a later capability takes bytes of an earlier one', async () => {
     await using lab = await ConfigLab.open({ caps: [exp, soft(CapId.VNDR, [12, 0]), pmCap()] });
-    expect(lab.log).toContainEqual(expect.stringContaining('PCI config conflict'));
+    expect(lab.log).toContainEqual(expect.stringContaining('vfio_cap_init: PCI config conflict @0x'));
     const pm = lab.fn.cap(CapId.PM);
     expect((await lab.read(pm + 2, 2)) & 0xf800).toBe(0);
     expect(await lab.probe(pm + 1, 1, 0xff)).toBe(0);

@@ -100,6 +100,7 @@ describe('the header', () => {
     expect(pf.vfs[0]?.readConfig(0, 4)).toBe(0xffff_ffff);
     expect([...(await user.read(CONFIG, 0, 4))]).toEqual([0x34, 0x12, 0xca, 0x10]);
     expect([...(await user.read(CONFIG, Reg.INTERRUPT_PIN, 1))]).toEqual([0]);
+    expect(lab.host.log.entries.map(({ text }) => text)).toContain('Masking broken INTx support');
     const memory = async () => ((await user.read(CONFIG, Reg.COMMAND, 2))[0] ?? 0) & MEMORY;
     pf.vfs[0]?.set(Reg.COMMAND, 2, 0, 0);
     expect(await memory()).toBe(MEMORY);

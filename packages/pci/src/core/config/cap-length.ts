@@ -4,6 +4,7 @@
 import { readConfigByte, readConfigDword, readConfigWord } from '../../bus/config.js';
 import type { PciDev } from '../../bus/pci-dev.js';
 import { Acs, CapId, Exp, ExpType, ExtCapId, Msi, Pcix } from '../../bus/regs.js';
+import { failure } from '../pci-failure.js';
 
 /** Bytes from a capability's start to what says its length. */
 const At = {
@@ -66,12 +67,13 @@ const extFixed: ReadonlyMap<number, number> = new Map<number, number>([
  * Bytes of a capability of the first 256 bytes.
  *
  * @returns 0 - the user does not get to see it
+ * @throws EFAULT - a register that says it is at an odd address
  * @source drivers/vfio/pci/vfio_pci_config.c vfio_cap_len()
  */
 export function capLength(pdev: PciDev, id: number, at: number): number {
   switch (id) {
     case CapId.MSI: {
-      const flags = readConfigWord(pdev, at + Msi.FLAGS);
+      const flags = readWord(pdev, at + Msi.FLAGS);
       return 10 + ((flags & Msi.FLAGS_64BIT) === 0 ? 0 : 4) + ((flags & Msi.FLAGS_MASKBIT) === 0 ? 0 : 10);
     }
     case CapId.PCIX:
@@ -91,7 +93,13 @@ export function capLength(pdev: PciDev, id: number, at: number): number {
 
 /** Whether there is PCI-X of a version that has extended config space. */
 export function hasPcix2(pdev: PciDev, at: number): boolean {
-  return (readConfigWord(pdev, at + Pcix.CMD) & PCIX_VERSION) !== 0;
+  return (readWord(pdev, at + Pcix.CMD) & PCIX_VERSION) !== 0;
+}
+
+/** A register is at an odd address only where a list of capabilities is broken. */
+function readWord(pdev: PciDev, at: number): number {
+  if (at % 2 !== 0) throw failure('EFAULT', pdev, `no register of two bytes at 0x${at.toString(16)}`, 'vfio_cap_len');
+  return readConfigWord(pdev, at);
 }
 
 /** Inside of the root complex there is no link. */

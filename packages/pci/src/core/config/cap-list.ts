@@ -22,6 +22,7 @@ const NEXT_BITS = 0xffc;
  *
  * @returns whether there may be extended capabilities: there is a capability that says so, and something at their start
  * @throws ENOMEM
+ * @throws EFAULT - the length of a capability can not be read, which is at an odd address
  * @source drivers/vfio/pci/vfio_pci_config.c vfio_cap_init()
  */
 export function capInit(state: ConfigState): boolean {
@@ -36,10 +37,10 @@ export function capInit(state: ConfigState): boolean {
     const next = at + CAP_NEXT < CFG_SPACE_SIZE ? readConfigByte(pdev, at + CAP_NEXT) : 0;
     const length = Math.min(capLength(pdev, id, at), CFG_SPACE_SIZE - at);
     if (length === 0) {
-      hide(state, id, at);
+      hide(state, 'vfio_cap_init', `cap ${hex(id)}@${hex(at)}`);
       vconfig.set(link, 1, next);
     } else {
-      assign(state, id, at, length);
+      assign(state, 'vfio_cap_init', id, at, length);
       if (id === CapId.MSI) addMsi(state, at);
       if (id === CapId.PM) hidePme(state, at);
       extended ||= id === CapId.EXP || (id === CapId.PCIX && hasPcix2(pdev, at));
@@ -82,12 +83,12 @@ export function ecapInit(state: ConfigState): void {
     const id = header & ID_BITS;
     const next = (header >>> NEXT_SHIFT) & NEXT_BITS;
     const length = Math.min(extCapLength(pdev, id, at), pdev.cfgSize - at);
-    if (length === 0) hide(state, id, at);
+    if (length === 0) hide(state, 'vfio_ecap_init', `ecap ${hex(id)}@${hex(at)}`);
     if (length === 0 && last !== undefined) {
       const before = vconfig.get(last, CAP_SIZE) & ~(NEXT_BITS << NEXT_SHIFT);
       vconfig.set(last, CAP_SIZE, before | (next << NEXT_SHIFT));
     } else {
-      assign(state, id & 0xff, at, length === 0 ? CAP_SIZE : length);
+      assign(state, 'vfio_ecap_init', id & 0xff, at, length === 0 ? CAP_SIZE : length);
       if (length === 0) vconfig.set(at, CAP_SIZE, next << NEXT_SHIFT);
       else shown++;
       last = at;
@@ -98,23 +99,23 @@ export function ecapInit(state: ConfigState): void {
 }
 
 /** Gives bytes to a capability; whoever had them loses them. */
-function assign(state: ConfigState, id: number, at: number, length: number): void {
+function assign(state: ConfigState, by: string, id: number, at: number, length: number): void {
   const { owner } = state.map;
   for (let i = at; i < at + length; i++) {
     const had = owner[i] ?? Owner.NOBODY;
-    if (had !== Owner.NOBODY) warnConflict(state, i, had, id);
+    if (had !== Owner.NOBODY) warnConflict(state, by, i, had, id);
   }
   owner.fill(id, at, at + length);
   state.fill(at, length);
 }
 
-function warnConflict({ pdev }: ConfigState, at: number, had: number, id: number): void {
-  const conflict = `PCI config conflict @${hex(at)}, was cap ${hex(had)} now cap ${hex(id)}`;
+function warnConflict({ pdev }: ConfigState, by: string, at: number, had: number, id: number): void {
+  const conflict = `${by}: PCI config conflict @${hex(at)}, was cap ${hex(had)} now cap ${hex(id)}`;
   pdev.pciHost.log.warn(conflict, pdev.logName());
 }
 
-function hide({ pdev }: ConfigState, id: number, at: number): void {
-  pdev.pciHost.log.debug(`hiding cap ${hex(id)}@${hex(at)}`, pdev.logName());
+function hide({ pdev }: ConfigState, by: string, what: string): void {
+  pdev.pciHost.log.debug(`${by}: hiding ${what}`, pdev.logName());
 }
 
 function hex(value: number): string {

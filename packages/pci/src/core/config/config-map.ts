@@ -88,7 +88,8 @@ export class ConfigMap {
     this.reader[at] = Reader.BITS;
     if (owner === Owner.NOBODY || owner === Owner.VIRTUAL) {
       this.start[at] = at;
-      this.#permit(at, owner === Owner.VIRTUAL ? 0xff : 0, 0xff, Writer.BITS);
+      const virtual = owner === Owner.VIRTUAL;
+      this.#permit(at, virtual ? 0xff : 0, 0xff, virtual ? Writer.BITS : Writer.RAW);
       return;
     }
     const start = this.#findCapStart(at);

@@ -150,6 +150,8 @@ function replaceHeader({ device, pdev, vconfig }: ConfigState): void {
   if (pdev.isVirtfn) {
     vconfig.set(Reg.VENDOR_ID, 2, pdev.vendor);
     vconfig.set(Reg.DEVICE_ID, 2, pdev.deviceId);
+    const pin = vconfig.get(Reg.INTERRUPT_PIN, 1);
+    if (pin !== 0) pdev.pciHost.log.info('Masking broken INTx support', pdev.logName());
   }
   // A function without the bit always answers.
   if (pdev.noCommandMemory) vconfig.set(Reg.COMMAND, 2, vconfig.get(Reg.COMMAND, 2) | Command.MEMORY);

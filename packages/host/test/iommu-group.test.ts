@@ -607,7 +607,11 @@ describe('DMA', () => {
     const message = new Uint8Array(4);
     new DataView(message.buffer).setUint32(0, vector!.message.data, true);
     await dma.write(vector!.message.address, message);
-    expect(vector!.line.pending).toBe(true);
+    expect([vector!.line.count, vector!.line.pending]).toEqual([0, false]); // nobody has requested it
+    const action = vector!.line.request('test', () => 'handled');
+    await dma.write(vector!.message.address, message);
+    expect(vector!.line.count).toBe(1);
+    vector!.line.free(action);
     expect(() => dma.write(vector!.message.address, new Uint8Array(8))).toThrow(code('EFAULT'));
   });
 });

@@ -17,7 +17,6 @@ export {
 export { type FaultArm, type FaultRecording, type FaultStep, Faults } from './faults.js';
 export { KernelLog, type KernelLogOptions, type LogEntry, type LogLevel, type RateLimit } from './log.js';
 export { noteOrigin, type Origin, type OriginBoundary } from './origin.js';
-export { RadixIndex } from './radix-index.js';
 export { freeRunning, type Scheduler } from './scheduler.js';
 export { createSeams, type Seams, type SeamsOptions } from './seams.js';
 export { type Leak, type LeakKind, type Tracked, Tracker } from './tracker.js';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { RadixIndex } from '../src/index.js';
+import { RadixIndex } from '../src/radix-index.js';
 
 /** Keys that meet in the same leaf, in the same node, at both ends of a word, and nowhere but at the root. */
 const key = fc.oneof(

@@ -29,7 +29,7 @@ import { Undo } from '@vfio/host';
 import { Descriptor } from './call.js';
 import type { Container } from './container.js';
 import { DmaLogging } from './dma-logging.js';
-import type { DmaSpace } from './dma-space.js';
+import { bufferBelow, type DmaBuffer, type DmaSpace } from './dma-space.js';
 import type { Group } from './group.js';
 import { askInfo, type Capability, capabilities } from './info.js';
 import type { Ioas } from './ioas.js';
@@ -365,6 +365,11 @@ export class Device extends Descriptor implements ExerciseDevice {
 
   async mapRegion(index: number, length: number): Promise<ClientMapping> {
     return await (await this.region(index)).mmap(0, length);
+  }
+
+  /** @throws VfioError ENOSPC - no place below the limit is free, as far as was looked */
+  mapMemory(length: number, limit = 1n << 32n): Promise<DmaBuffer> {
+    return bufferBelow(this.space, length, limit);
   }
 
   async setTriggers(index: number, eventfds: readonly (number | undefined)[]): Promise<void> {

@@ -1,6 +1,6 @@
 // What a container and an IOAS have in common: memory of the client is mapped there, at addresses that devices use.
 
-import { isVfioError } from '@vfio/core';
+import { isVfioError, VfioError } from '@vfio/core';
 import type { Access, Transport } from './transport.js';
 
 /** A mapping to make. */
@@ -42,6 +42,35 @@ export interface DmaSpace {
   iovaRanges(): Promise<readonly IovaWindow[]>;
   /** Memory of the client, mapped at an IOVA until it is disposed of. */
   dmaBuffer(iova: bigint, size: number, access?: Partial<Access>): Promise<DmaBuffer>;
+}
+
+/** Nobody expects memory at the first megabyte; machines have other things there. */
+const lowestIova = 0x10_0000n;
+/** Places that are tried in each range. */
+const mostPlaces = 256;
+
+/**
+ * Memory at the first free place.
+ *
+ * @param length - bytes, whole pages
+ * @param limit - end of the places that will do
+ * @throws VfioError ENOSPC - none was found
+ */
+export async function bufferBelow(space: DmaSpace, length: number, limit: bigint): Promise<DmaBuffer> {
+  const size = BigInt(length);
+  const told = await space.iovaRanges();
+  for (const { start, end } of told.length > 0 ? told : [{ start: 0n, end: limit - 1n }]) {
+    const last = end < limit ? end : limit - 1n;
+    let iova = start > lowestIova ? start : lowestIova;
+    for (let place = 0; place < mostPlaces && iova + size - 1n <= last; place++, iova += size) {
+      try {
+        return await space.dmaBuffer(iova, length);
+      } catch (error) {
+        if (!isVfioError(error, 'EEXIST')) throw error;
+      }
+    }
+  }
+  throw new VfioError('ENOSPC', `no place for ${length} bytes below 0x${limit.toString(16)}`, { syscall: 'mapMemory' });
 }
 
 /**

@@ -151,6 +151,20 @@ describe('what an exercise uses', () => {
     expect(lab.host.tracker.count('eventfd')).toBe(0);
   });
 
+  it.each([false, true])('finds a free place for memory (iommufd: %s)', async (iommufd) => {
+    await using lab = await createLab({ iommufd });
+    await using device = await (iommufd ? lab.client.openCdev('model0') : lab.client.openDevice('model0'));
+    await using first = await device.mapMemory(8192);
+    await using second = await device.mapMemory(4096);
+    expect(second.iova >= first.iova + 8192n || second.iova + 4096n <= first.iova).toBe(true);
+    second.write(8, Uint8Array.of(1, 2, 3));
+    expect(second.read(9, 2)).toEqual(Uint8Array.of(2, 3));
+    expect(await failureOf(device.mapMemory(4096, second.iova + 4096n))).toMatchObject({ code: 'ENOSPC' });
+    await first[Symbol.asyncDispose]();
+    await using again = await device.mapMemory(4096, second.iova);
+    expect(again.iova).toBe(first.iova);
+  });
+
   it('says ENOSPC when there are fewer vectors than eventfds', async () => {
     await using lab = await createLab({ vectors: 2 });
     await using device = await lab.client.openDevice('model0');

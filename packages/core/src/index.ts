@@ -76,15 +76,18 @@ export { dmaRw, pinPages, unpinPages } from './pages.js';
 
 // Driver packages
 
-export type {
-  DriverPackage,
-  ExerciseDevice,
-  ExerciseMapping,
-  ExerciseStep,
-  ExerciseTarget,
-  ImportedMachine,
-  JsonSchema,
-  MachineContext,
+export {
+  type DriverPackage,
+  type ExerciseDevice,
+  type ExerciseMapping,
+  type ExerciseMemory,
+  type ExerciseStep,
+  type ExerciseTarget,
+  type ImportedMachine,
+  isSectionError,
+  type JsonSchema,
+  type MachineContext,
+  SectionError,
 } from './plugin.js';
 
 // Layouts of the uAPI: how to declare one

@@ -5,6 +5,8 @@ import type { Host, Process } from '@vfio/host';
 import type { DeviceGfxPlaneInfo } from './uapi/vfio.js';
 import type { Vfio } from './vfio.js';
 
+const sectionErrorMark = Symbol.for('vfio.SectionError');
+
 /** A JSON Schema (draft 2020-12), as plain data. */
 export interface JsonSchema {
   readonly [keyword: string]: unknown;
@@ -36,6 +38,13 @@ export interface ExerciseMapping {
   unmap(): void;
 }
 
+/** Memory of the client that the device reaches by DMA, until it is disposed of. */
+export interface ExerciseMemory extends AsyncDisposable {
+  readonly iova: bigint;
+  read(offset: number, length: number): Uint8Array;
+  write(offset: number, bytes: Uint8Array): void;
+}
+
 /**
  * The part of a client's device that a driver package needs to exercise it. `@vfio/client`'s `Device` is one;
  * quantities are bytes, positions are relative to the region.
@@ -46,6 +55,13 @@ export interface ExerciseDevice {
   writeRegion(index: number, offset: number, bytes: Uint8Array): Promise<number>;
   /** Maps a region, from its first byte on. */
   mapRegion(index: number, length: number): Promise<ExerciseMapping>;
+  /**
+   * Maps new memory for DMA, where nothing is mapped yet.
+   *
+   * @param length - bytes, whole pages
+   * @param limit - the first address that the device can not reach; 2^32 by default
+   */
+  mapMemory(length: number, limit?: bigint): Promise<ExerciseMemory>;
   /** Connects eventfds to an interrupt index, one for each vector; an empty list disconnects. */
   setTriggers(index: number, eventfds: readonly (number | undefined)[]): Promise<void>;
   unmask(index: number): Promise<void>;
@@ -63,6 +79,32 @@ export interface ExerciseTarget {
   readonly address: string;
   readonly process: Process;
   readonly device: ExerciseDevice;
+}
+
+/**
+ * A section that its schema accepts and that makes no sense all the same. Whoever has read the file adds where that stands:
+ * `lab.yaml:12:9: pci.functions.0000:01:00.0.model: ...`.
+ */
+export class SectionError extends Error {
+  override readonly name: string = 'SectionError';
+  /** Keys and indices that lead to it, from the section on. */
+  readonly path: readonly (string | number)[];
+
+  /** @param problem - what is wrong, and what would be right, in one line */
+  constructor(path: readonly (string | number)[], problem: string, options?: ErrorOptions) {
+    super(problem, options);
+    this.path = path;
+  }
+
+  /** The mark that `isSectionError` looks for. */
+  get [sectionErrorMark](): true {
+    return true;
+  }
+}
+
+/** Tells whether something caught is a `SectionError`, from whichever copy of this package. */
+export function isSectionError(error: unknown): error is SectionError {
+  return error instanceof Error && sectionErrorMark in error;
 }
 
 /** What a package made of a description of a real machine. */
@@ -87,7 +129,18 @@ export interface DriverPackage<Section = unknown> {
   readonly modules: readonly string[];
   /** Makes the modules known to the host; nothing is loaded and nothing becomes visible. */
   define(machine: MachineContext): void;
-  /** Makes what the section describes: loads modules, brings hardware up, creates devices. Undone by the host's shutdown. */
+  /**
+   * Makes hardware that is there before anybody loads a module. Undone by the host's shutdown.
+   *
+   * @throws SectionError - it can not be made as the section says
+   */
+  powerOn?(machine: MachineContext, section: Section): Promise<void>;
+  /**
+   * Makes what the section describes once the modules of the machine file are loaded: loads others, creates and binds devices.
+   * Undone by the host's shutdown.
+   *
+   * @throws SectionError - as `powerOn`
+   */
   build(machine: MachineContext, section: Section): Promise<void>;
   /**
    * Makes the section out of what a tool printed on a real machine (`lspci -xxxx`); undefined when the text is nothing that

@@ -3,7 +3,7 @@
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ProcessTransport, VfioClient } from '@vfio/client';
-import { type DriverPackage, type ExerciseStep, type MachineContext, Vfio } from '@vfio/core';
+import { type DriverPackage, type ExerciseStep, isSectionError, type MachineContext, Vfio } from '@vfio/core';
 import {
   type Clock,
   Host,
@@ -97,9 +97,10 @@ export class Machine implements AsyncDisposable {
     const context: MachineContext = { name, host, vfio, ...(directory === undefined ? {} : { directory }) };
     for (const driver of this.drivers) driver.define(context);
     await buildDevices(host, file.data.host?.devices ?? []);
+    for (const { driver, section } of sections) await placed(file, driver, driver.powerOn?.(context, section));
     if (modules) for (const module of modules) await this.modprobe(module);
     else await loadModules(this, file);
-    for (const { driver, section } of sections) await driver.build(context, section);
+    for (const { driver, section } of sections) await placed(file, driver, driver.build(context, section));
   }
 
   /** Loads a module, as `modprobe name key=value` does. */
@@ -173,6 +174,16 @@ async function takeDown(host: Host, error: unknown): Promise<never> {
     throw new AggregateError([error, left], `${why}; and then: ${also}`);
   }
   throw error;
+}
+
+/** What is wrong with a section is told of with its place in the file. */
+async function placed(file: MachineSource, driver: DriverPackage, building: Promise<void> | undefined): Promise<void> {
+  try {
+    await building;
+  } catch (error) {
+    if (!isSectionError(error)) throw error;
+    throw file.error({ path: [driver.section, ...error.path], problem: error.message }, error);
+  }
 }
 
 /** Loads modules of the file; one that nobody brings is told of with its place. */

@@ -16,7 +16,7 @@ export interface MachineSource {
   readonly directory: string | undefined;
   readonly data: MachineFile;
   /** An error at a place in the file. */
-  error(complaint: Complaint): MachineFileError;
+  error(complaint: Complaint, cause?: unknown): MachineFileError;
 }
 
 /**
@@ -72,7 +72,10 @@ function check(
   data: unknown,
   position: (path: Complaint['path']) => Position | undefined,
 ): MachineSource {
-  const error = ({ path, problem }: Complaint) => new MachineFileError(file, pathText(path), problem, position(path));
+  const error = ({ path, problem }: Complaint, cause?: unknown) => {
+    const options = cause === undefined ? {} : { cause };
+    return new MachineFileError(file, pathText(path), problem, position(path), options);
+  };
   const complaint = firstComplaint(machineSchema, data);
   if (complaint) throw error(complaint);
   const machine = data as MachineFile;

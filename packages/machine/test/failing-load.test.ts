@@ -1,10 +1,10 @@
 // A machine that does not come up leaves nothing behind, whichever step failed.
 
-import { VfioError } from '@vfio/core';
+import { SectionError, VfioError } from '@vfio/core';
 import { type FaultStep, type Host, isSystemError } from '@vfio/host';
 import { describe, expect, it } from 'vitest';
 import { Machine, type MachineFile } from '../src/index.js';
-import { modelPackage } from './lab.js';
+import { Folder, modelPackage } from './lab.js';
 
 const file: MachineFile = {
   version: 1,
@@ -63,6 +63,24 @@ describe('a load that fails', () => {
       },
     };
     await expect(Machine.load(file, { drivers: [driver], checked: true })).rejects.toBe(error);
+  });
+
+  it('tells where a section makes no sense', async () => {
+    using folder = new Folder();
+    const path = folder.write('lab.yaml', 'version: 1\nmodel:\n  devices:\n    - { name: model7 }\n');
+    const driver = {
+      ...modelPackage(),
+      powerOn: async () => {
+        throw new SectionError(['devices', 0, 'name'], "there is no slot for 'model7': use model0");
+      },
+    };
+    await expect(Machine.load(path, { drivers: [driver], checked: true })).rejects.toThrow(
+      expect.objectContaining({
+        name: 'MachineFileError',
+        message: `${path}:4:9: model.devices[0].name: there is no slot for 'model7': use model0`,
+        cause: expect.objectContaining({ name: 'SectionError' }),
+      }),
+    );
   });
 
   it('says what was left as well, when it is checked', async () => {

@@ -1,5 +1,5 @@
-import { Request } from '@vfio/core';
-import { freeRunning, O, type Scheduler, VirtualClock } from '@vfio/host';
+import { type MachineContext, Request } from '@vfio/core';
+import { freeRunning, type Host, O, type Scheduler, VirtualClock } from '@vfio/host';
 import { describe, expect, it } from 'vitest';
 import { Machine, type MachineFile } from '../src/index.js';
 import { Folder, loadModel, modelPackage } from './lab.js';
@@ -24,6 +24,22 @@ describe('loading', () => {
     await using machine = await Machine.load(file, { drivers, checked: true });
     expect(built).toEqual(['model', 'other']);
     expect(machine.drivers).toBe(drivers);
+  });
+
+  it('has its hardware before any module is loaded, and what is built on modules after that', async () => {
+    const first = modelPackage();
+    const known: [string, boolean][] = [];
+    const isLoaded = (host: Host) => host.modules.loaded().some(({ name }) => name === 'vfio');
+    const drivers = [first].map((driver) => ({
+      ...driver,
+      powerOn: async ({ host }: MachineContext) => void known.push(['powerOn', isLoaded(host)]),
+      build: async ({ host }: MachineContext) => void known.push(['build', isLoaded(host)]),
+    }));
+    await using _machine = await Machine.load({ version: 1, modules: ['vfio'], model: {} }, { drivers, checked: true });
+    expect(known).toEqual([
+      ['powerOn', false],
+      ['build', true],
+    ]);
   });
 
   it('tells packages what machine they are on', async () => {

@@ -8,7 +8,8 @@ import { Host, VirtualClock } from '@vfio/host';
 import type { ReplayMachine, ScriptHeader } from '@vfio/testing';
 import { type PciBusType, pciInit } from '../src/bus/bus-type.js';
 import { defineVfioPci } from '../src/driver.js';
-import { type RecordedMachine, recordedMachine } from '../src/hardware/recorded.js';
+import type { AssembledMachine } from '../src/hardware/assemble.js';
+import { recordedMachine } from '../src/hardware/recorded.js';
 import { parseContents, parseRecording } from '../src/hardware/recording.js';
 import { defineStubDrivers } from '../src/stub-drivers.js';
 import { vtd } from './bus/machine.js';
@@ -23,7 +24,7 @@ export interface RecordedLab extends ReplayMachine {
   readonly host: Host;
   readonly vfio: Vfio;
   readonly bus: PciBusType;
-  readonly machine: RecordedMachine;
+  readonly machine: AssembledMachine;
   readonly clock: VirtualClock;
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -37,10 +38,11 @@ export async function recordedLab({ machine: name, modules }: ScriptHeader): Pro
   const machine = recordedMachine(parseRecording(recorded('q35-pci.jsonl')), {
     virtual: parseRecording(recorded('q35-pci-sriov.jsonl')),
     contents: parseContents(recorded('q35-pci-contents.jsonl')),
+    root: { acpi: true },
   });
   const clock = new VirtualClock();
   // It can not make devices snoop that do not.
-  const iommu = { ...vtd, enforceCoherency: false, msiIsolated: name !== 'noremap' };
+  const iommu = { ...vtd, name: 'dmar0', enforceCoherency: false, msiIsolated: name !== 'noremap' };
   const host = new Host({ checked: true, clock, iommu, firstDynamicMajor: FIRST_DYNAMIC_MAJOR });
   // That kernel was built without iommufd, and so without the helper for IOVA bitmaps.
   const vfio = new Vfio(host, { iommufd: false, iovaBitmap: false, debugfs: false });

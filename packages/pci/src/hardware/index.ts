@@ -1,5 +1,6 @@
 /* Public names of @vfio/pci/hardware, by room. */
 
+export { type AssembledMachine, assembleMachine, type MachinePart } from './assemble.js';
 export { Bar, type BarDevice, type BarOptions, MemoryBar, reservedBar } from './bar.js';
 export { downstreamPort, EmulatedBridge, type PortOptions, pciBridge, rootPort, upstreamPort } from './bridge.js';
 export { addAdvancedFeatures, attachAdvancedFeatures } from './capabilities/advanced-features.js';
@@ -52,7 +53,7 @@ export type { BarText, SizeOverrides } from './lspci-bars.js';
 export { modelFor } from './models/index.js';
 export { type DeviceModel, type MakeModel, type ModelContext, RegisterBar } from './models/model.js';
 export type { FunctionRecord, RecordedBar, RecordedContents, RecordedWrites } from './record.js';
-export { type RecordedMachine, type RecordedMachineOptions, recordedMachine } from './recorded.js';
+export { type RecordedMachineOptions, recordedMachine, recordedParts } from './recorded.js';
 export { type RecordedOptions, recordedFunction } from './recorded-function.js';
 export { parseContents, parseRecording } from './recording.js';
 export { EmulatedRoot, type RootOptions } from './root.js';

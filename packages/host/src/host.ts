@@ -14,6 +14,7 @@ import { ProcFs } from './fs/proc.js';
 import { TmpfsDirectory } from './fs/tmpfs.js';
 import { Vfs } from './fs/vfs.js';
 import { Iommu } from './iommu/iommu.js';
+import { IommuSysfs } from './iommu/iommu-sysfs.js';
 import type { IommuOptions } from './iommu/unit.js';
 import { InterruptController, type InterruptOptions } from './irq/controller.js';
 import { Kvm } from './kvm/kvm.js';
@@ -84,6 +85,8 @@ export class Host implements Seams, AsyncDisposable {
   readonly irq: InterruptController;
   readonly iommu: Iommu;
   readonly devices: DeviceCore;
+  /** IOMMU units as devices. */
+  readonly iommuSysfs: IommuSysfs;
   readonly misc: MiscDevices;
   readonly modules: Modules;
   /** Virtual machines, once module kvm is loaded. */
@@ -113,6 +116,7 @@ export class Host implements Seams, AsyncDisposable {
     this.irq = new InterruptController(this, options);
     this.iommu = new Iommu({ seams: this, memory: this.memory, sysfs: this.sysfs, doorbell: this.irq }, options.iommu);
     this.devices = new DeviceCore(this, options);
+    this.iommuSysfs = new IommuSysfs(this);
     this.misc = new MiscDevices(this);
     this.modules = new Modules(this);
     this.kvm = new Kvm(this);

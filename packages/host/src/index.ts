@@ -104,6 +104,7 @@ export { DriverData } from './drivers/driver-data.js';
 export { matchDriverOverride, setDriverOverride } from './drivers/driver-override.js';
 export { RuntimePm, type RuntimePmOps, type RuntimePmOptions, type RuntimeStatus } from './drivers/runtime-pm.js';
 export { type Uevent, type UeventAction, UeventEnv, Uevents, ueventActions } from './drivers/uevents.js';
+export { DeviceWakeup, type WakeupSources } from './drivers/wakeup.js';
 export type { Attribute, AttributeGroup, BinAttribute } from './sysfs/attribute.js';
 export { Debugfs } from './sysfs/debugfs.js';
 export { SysfsDir, type SysfsNode } from './sysfs/dir.js';
@@ -144,6 +145,7 @@ export {
 } from './iommu/domain.js';
 export { type GroupType, IommuGroup } from './iommu/group.js';
 export { Iommu, type IommuCapability, type IommuEnvironment, type ProbeOptions } from './iommu/iommu.js';
+export type { IommuSysfs, IommuSysfsHost } from './iommu/iommu-sysfs.js';
 export { type GroupPasids, NO_PASID, PASID_LIMIT, type PasidSupport } from './iommu/pasids.js';
 export {
   formatReservedRegions,

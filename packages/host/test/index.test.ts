@@ -17,6 +17,7 @@ it('exports these names and no others', () => {
       "Device",
       "DeviceClass",
       "DeviceCore",
+      "DeviceWakeup",
       "Devtmpfs",
       "DmaBufAttachment",
       "DmaBufFile",

@@ -20,6 +20,7 @@ import { driverRegister, driverUnregister } from './driver-core.js';
 import { driverOverrideGroup } from './driver-override.js';
 import { addPowerGroup } from './power.js';
 import type { UeventAction } from './uevents.js';
+import { WakeupSources } from './wakeup.js';
 
 /** What the driver core can be told. */
 export interface DeviceCoreOptions {
@@ -33,6 +34,7 @@ export class DeviceCore {
   readonly #binder: Binder;
   readonly #powerManagement: boolean;
   readonly #buses = new Map<string, Bus>();
+  #wakeupSources: WakeupSources | undefined;
 
   constructor(host: DriverCoreHost, options: DeviceCoreOptions = {}) {
     this.#host = host;
@@ -206,6 +208,16 @@ export class DeviceCore {
     await busUnregister(bus);
   }
 
+  /**
+   * What could wake the machine up; class `wakeup` comes with the first who asks.
+   *
+   * @throws ENOMEM
+   */
+  get wakeupSources(): WakeupSources {
+    this.#wakeupSources ??= new WakeupSources(this.#host, this);
+    return this.#wakeupSources;
+  }
+
   /** Finds a bus by its name. */
   findBus(name: string): Bus | undefined {
     return this.#buses.get(name);
@@ -261,7 +273,7 @@ export class DeviceCore {
     this.#addClassLinks(dev, dir, undo);
     dir.addGroups([...(dev.class?.options.devGroups ?? []), ...(dev.options.groups ?? [])]);
     this.#addToBus(dev, dir, undo);
-    if (this.#powerManagement && !dev.options.noPower) addPowerGroup(dir, dev.pm);
+    if (this.#powerManagement && !dev.options.noPower) addPowerGroup(dir, dev);
     this.#addNode(dev, dir, undo);
 
     dev.bus?.notify('add-device', dev);
@@ -365,6 +377,7 @@ export class DeviceCore {
   /** What is left when the driver is gone. */
   async #removeDir(dev: Device, dir: SysfsDir): Promise<void> {
     const { bus, parent } = dev;
+    await dev.wakeup?.disable();
     this.#binder.deferred.remove(dev);
     bus?.notify('removed-device', dev);
     announce(dev, 'remove');

@@ -17,6 +17,7 @@ import type { DeviceRecord } from './device-record.js';
 import type { Driver } from './driver.js';
 import type { RuntimePm } from './runtime-pm.js';
 import type { UeventEnv } from './uevents.js';
+import type { DeviceWakeup } from './wakeup.js';
 
 /** What a device is made of. */
 export interface DeviceOptions {
@@ -60,6 +61,8 @@ export class Device {
   driverOverride: string | undefined;
   /** Whether it is suspended while nobody uses it; set by its bus before it is added, or not at all. */
   pm: RuntimePm | undefined;
+  /** Whether it may wake the machine up; set by its bus before it is added, for one that can. */
+  wakeup: DeviceWakeup | undefined;
   /** @internal whose data the driver put on it */
   drvdata: { clear(dev: Device): void } | undefined;
   /** @internal set by init */

@@ -1,13 +1,15 @@
 /*
  * The directory `power/` of a device. Most devices are never suspended: of them it shows what Linux shows of a device whose
- * driver has not enabled runtime power management.
+ * driver has not enabled runtime power management. Those that can wake the machine up have files more.
  */
 import { SystemError } from '../errors.js';
-import type { AttributeGroup } from '../sysfs/attribute.js';
+import type { Attribute, AttributeGroup } from '../sysfs/attribute.js';
 import type { SysfsDir } from '../sysfs/dir.js';
 import type { LazyEntry } from '../sysfs/lazy.js';
 import { sysfsStreq } from '../sysfs/parse.js';
+import type { Device } from './device.js';
 import type { RuntimePm } from './runtime-pm.js';
+import { wakeupAttributes, wakeupFiles } from './wakeup.js';
 
 /** Names of the files. */
 const files = [
@@ -18,7 +20,9 @@ const files = [
   'runtime_suspended_time',
 ] as const;
 
-/** The same for all devices without runtime power management: what is different about one comes with its files. */
+const filesWithWakeup = [...files, ...wakeupFiles];
+
+/** The same for all devices without power management of their own: what is different about one comes with its files. */
 const entry: LazyEntry = { describeEntry: () => powerGroup(undefined) };
 
 /**
@@ -27,8 +31,12 @@ const entry: LazyEntry = { describeEntry: () => powerGroup(undefined) };
  * @throws EEXIST, ENOENT, ENOMEM - as `SysfsDir.mkdir`
  * @source drivers/base/power/sysfs.c dpm_sysfs_add()
  */
-export function addPowerGroup(dir: SysfsDir, pm: RuntimePm | undefined): void {
-  dir.addLazyGroup('power', files, pm ? { describeEntry: () => powerGroup(pm) } : entry);
+export function addPowerGroup(dir: SysfsDir, dev: Device): void {
+  const { pm, wakeup } = dev;
+  if (wakeup) {
+    const describeEntry = () => powerGroup(pm, wakeupAttributes(dev, wakeup));
+    dir.addLazyGroup('power', filesWithWakeup, { describeEntry });
+  } else dir.addLazyGroup('power', files, pm ? { describeEntry: () => powerGroup(pm) } : entry);
 }
 
 /**
@@ -36,7 +44,7 @@ export function addPowerGroup(dir: SysfsDir, pm: RuntimePm | undefined): void {
  *
  * @source drivers/base/power/sysfs.c pm_runtime_attrs
  */
-function powerGroup(pm: RuntimePm | undefined): AttributeGroup {
+function powerGroup(pm: RuntimePm | undefined, more: readonly Attribute[] = []): AttributeGroup {
   const noAutosuspend = () => {
     throw new SystemError('EIO', 'the device does not use autosuspend');
   };
@@ -64,6 +72,7 @@ function powerGroup(pm: RuntimePm | undefined): AttributeGroup {
       { name: 'runtime_active_time', mode: 0o444, show: () => `${Math.floor(pm?.activeMs ?? 0)}\n` },
       { name: 'runtime_status', mode: 0o444, show: () => `${pm?.statusText ?? 'unsupported'}\n` },
       { name: 'runtime_suspended_time', mode: 0o444, show: () => `${Math.floor(pm?.suspendedMs ?? 0)}\n` },
+      ...more,
     ],
   };
 }

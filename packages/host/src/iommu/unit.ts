@@ -3,6 +3,7 @@
  */
 import type { Device } from '../drivers/device.js';
 import type { Seams } from '../seams.js';
+import type { AttributeGroup } from '../sysfs/attribute.js';
 import type { SysfsDir } from '../sysfs/dir.js';
 import type { Aperture, DomainKind, IommuDomain } from './domain.js';
 import { PASID_LIMIT } from './pasids.js';
@@ -10,8 +11,10 @@ import type { ReservedRegion } from './reserved.js';
 
 /** A hardware unit in the words of a machine file. */
 export interface IommuOptions {
-  /** its name in messages; 'dmar0', 'dmar1', ... when absent */
+  /** its name in messages and in /sys/class/iommu; 'dmar0', 'dmar1', ... in messages alone when absent */
   readonly name?: string;
+  /** what its driver shows of it in sysfs, such as `intel-iommu/`, beside the links to its devices */
+  readonly groups?: readonly AttributeGroup[];
   /** first and last IOVA, both inclusive */
   readonly aperture: readonly [bigint, bigint];
   /** sizes of its page table entries, one bit each; the lowest from 2 KiB on */
@@ -50,6 +53,9 @@ export interface TableGeometry {
  */
 export class IommuUnit {
   readonly name: string;
+  /** Its name is its own: it is a device in sysfs. */
+  readonly named: boolean;
+  readonly groups: readonly AttributeGroup[];
   readonly aperture: Aperture;
   readonly pageSizes: bigint;
   readonly coherent: boolean;
@@ -63,7 +69,7 @@ export class IommuUnit {
   /** The same for all of its domains. */
   readonly geometry: TableGeometry;
 
-  /** The unit in /sys/class/iommu, when the machine shows it there; it has a directory `devices`. */
+  /** The unit in /sys/class/iommu, while it is there. */
   device: Device | undefined;
 
   readonly #seams: Seams;
@@ -83,6 +89,8 @@ export class IommuUnit {
       throw new RangeError(`${maxPasids} PASIDs`);
     this.#seams = seams;
     this.name = options.name ?? name;
+    this.named = options.name !== undefined;
+    this.groups = options.groups ?? [];
     this.aperture = { start, end };
     this.pageSizes = options.pageSizes;
     this.coherent = options.coherent;

@@ -94,6 +94,8 @@ export class PciBusType extends Bus {
   async register(): Promise<void> {
     const { devices, iommu } = this.host;
     await using undo = new Undo();
+    // The IOMMU's driver comes first, as the devices find their units by it.
+    await this.host.iommuSysfs.addUnits();
     await devices.busRegister(this);
     undo.add(() => devices.busUnregister(this));
     this.#slotsDir = registered(this.record).sysfs.mkdir('slots');
@@ -116,7 +118,7 @@ export class PciBusType extends Bus {
       await devices.driverUnregister(portDriver);
       this.#iommuWatch?.[Symbol.dispose]();
       this.#boundWatch?.[Symbol.dispose]();
-      await this.#firmware?.destroy();
+      this.#firmware?.destroy();
       for (const wire of this.#wires.values()) wire.free();
       await busClass.destroy();
       this.#slotsDir?.remove();
@@ -146,6 +148,10 @@ export class PciBusType extends Bus {
     undo.add(() => bridge.put());
     await devices.add(bridge);
     undo.add(() => devices.del(bridge));
+    if (root.acpi) {
+      await this.firmware().addRoot(domain);
+      undo.add(() => this.#firmware?.removeRoot(domain));
+    }
     domain.mmio = domain.addMmio();
     undo.add(() => domain.mmio?.[Symbol.dispose]());
     await registerBusDevice(domain.rootBus);
@@ -167,6 +173,7 @@ export class PciBusType extends Bus {
     this.domains.splice(this.domains.indexOf(domain), 1);
     await unregisterBusDevice(domain.rootBus);
     domain.mmio?.[Symbol.dispose]();
+    await this.#firmware?.removeRoot(domain);
     await this.host.devices.unregister(domain.bridge);
   }
 

@@ -8,7 +8,7 @@ import { readConfigDword, readConfigWord, writeConfigWord } from './config.js';
 import { enableAcs } from './groups.js';
 import { iovInit } from './iov.js';
 import type { PciDev } from './pci-dev.js';
-import { updateCurrentState } from './power.js';
+import { updateCurrentState, wakeupInit } from './power.js';
 import { CapId, Exp, ExtCapId } from './regs.js';
 import { initResetMethods } from './reset-methods.js';
 
@@ -21,6 +21,7 @@ export function initCapabilities(pdev: PciDev): void {
   pdev.msiCap = findCapability(pdev, CapId.MSI);
   pdev.msixCap = findCapability(pdev, CapId.MSIX);
   pdev.pmCap = findCapability(pdev, CapId.PM);
+  wakeupInit(pdev);
   pdev.afCap = findCapability(pdev, CapId.AF);
   updateCurrentState(pdev);
   configureAri(pdev);

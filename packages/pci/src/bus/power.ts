@@ -3,7 +3,7 @@
  *
  * Differs: hardware is in its new state at once, so nothing waits for it.
  */
-import { RuntimePm, type RuntimePmOps, SystemError } from '@vfio/host';
+import { DeviceWakeup, RuntimePm, type RuntimePmOps, SystemError } from '@vfio/host';
 import { updateResource } from './assign-resources.js';
 import { readConfigWord, writeConfigWord } from './config.js';
 import type { PciDev } from './pci-dev.js';
@@ -115,6 +115,20 @@ export function runtimePmInit(pdev: PciDev): RuntimePm {
   pm.forbidInitially();
   pm.enable();
   return pm;
+}
+
+/**
+ * A function that can signal a power management event in some state can wake the machine up, once an administrator lets it.
+ *
+ * @source drivers/pci/pci.c pci_pm_init()
+ */
+export function wakeupInit(pdev: PciDev): void {
+  if (pdev.pmCap === 0) return;
+  if ((readConfigWord(pdev, pdev.pmCap + Pm.PMC) & Pm.CAP_PME_MASK) === 0) return;
+  pdev.wakeup = new DeviceWakeup(pdev.pciHost.devices.wakeupSources);
+  const control = readConfigWord(pdev, pdev.pmCap + Pm.CTRL);
+  // What was signalled before is over, and nothing more is until somebody waits for it.
+  writeConfigWord(pdev, pdev.pmCap + Pm.CTRL, (control | Pm.CTRL_PME_STATUS) & ~Pm.CTRL_PME_ENABLE);
 }
 
 /**

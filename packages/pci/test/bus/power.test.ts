@@ -1,10 +1,12 @@
-import { SystemError } from '@vfio/host';
+import { type Host, SystemError } from '@vfio/host';
 import { describe, expect, it } from 'vitest';
 import { enableDevice } from '../../src/bus/enable.js';
+import { stopAndRemoveBusDevice } from '../../src/bus/hotplug.js';
 import { setPowerState } from '../../src/bus/power.js';
 import { PowerState } from '../../src/bus/power-state.js';
-import { Command, Exp, ExtCapId, Pm, Reg } from '../../src/bus/regs.js';
+import { CapId, Command, Exp, ExpType, ExtCapId, Pm, Reg } from '../../src/bus/regs.js';
 import { loadSavedState, restoreState, saveState, storeSavedState } from '../../src/bus/state.js';
+import type { FakeCap } from './fake-function.js';
 import { command, decode, expCap, LabFunction, labDriver, labEndpoint, labHost, pmCap } from './service-lab.js';
 
 const code = (value: string) => expect.objectContaining({ code: value });
@@ -190,5 +192,31 @@ describe('runtime power management of a function', () => {
     expect(pdev.currentState).toBe(PowerState.D0);
     await host.init.writeFile(path('control'), 'on');
     expect(await host.init.readFile(path('runtime_status'))).toBe('active\n');
+  });
+});
+
+describe('wakeup', () => {
+  /** Power management that signals events in D3hot; what is pending is cleared by writing ones. */
+  const pme: FakeCap = { id: CapId.PM, bytes: [0x02, 0x40, 0, 0x81, 0, 0], writable: [0, 0, 0x03, 0x81, 0, 0] };
+  const names = (host: Host, path: string) => host.init.readdir(path).map(({ name }) => name);
+
+  it('is possible for functions with PME, which begin without', async () => {
+    const fn = labEndpoint({ caps: [expCap(ExpType.ENDPOINT), pme] });
+    const { host, pdev } = await single(fn);
+    await using _ = host;
+    const path = pdev.sysfs.path();
+    expect(fn.readConfig(fn.cap(CapId.PM) + Pm.CTRL, 2) & Pm.CTRL_PME_ENABLE).toBe(0);
+    expect(names(host, path)).not.toContain('wakeup');
+    expect(await host.init.readFile(`${path}/power/wakeup`)).toBe('disabled\n');
+    await host.init.writeFile(`${path}/power/wakeup`, 'enabled');
+    expect(names(host, `${path}/wakeup`)).toHaveLength(1);
+    await stopAndRemoveBusDevice(pdev);
+    expect(names(host, '/sys/class/wakeup')).toEqual([]);
+  });
+
+  it('is nothing that a function without PME knows of', async () => {
+    const { host, pdev } = await single(labEndpoint());
+    await using _ = host;
+    expect(names(host, `${pdev.sysfs.path()}/power`).filter((name) => name.startsWith('wakeup'))).toEqual([]);
   });
 });

@@ -175,15 +175,92 @@ describe('files of a function', () => {
 });
 
 describe('firmware with ACPI', () => {
-  it('describes functions, and lets them wait for whom they need until a driver has them', async () => {
-    await using host = new Host({ checked: true, clock: new VirtualClock(), iommu: vtd });
+  async function described(): Promise<Bed> {
+    const host = new Host({ checked: true, clock: new VirtualClock(), iommu: vtd });
     const bus = await pciInit(host);
     await bus.addRoot(rootOf(q35(), { acpi: true }));
-    const names = (bdf: string) => bus.findDevice(bdf)?.sysfs.list() ?? [];
+    return { host, bus, process: host.spawn(), [Symbol.asyncDispose]: () => host[Symbol.asyncDispose]() };
+  }
+  const firmware = '/sys/devices/LNXSYSTM:00/LNXSYBUS:00';
+
+  it('describes functions, and lets them wait for whom they need until a driver has them', async () => {
+    await using b = await described();
+    const names = (bdf: string) => b.bus.findDevice(bdf)?.sysfs.list() ?? [];
     expect(names('0000:03:00.0')).toEqual(expect.arrayContaining(['firmware_node', 'wakeup', 'waiting_for_supplier']));
+    expect(await cat(b.process, `${at('0000:03:00.0')}/waiting_for_supplier`)).toBe('0\n');
     expect(names('0000:00:08.0')).toEqual(expect.arrayContaining(['firmware_node', 'wakeup']));
+    // The driver of ports has it.
     expect(names('0000:00:08.0')).not.toContain('waiting_for_supplier');
-    await stopAndRemoveBusDevice(bus.find(0, 3, 0) as PciDev);
+  });
+
+  it('has its objects in the order of the buses, and events under their names', async () => {
+    await using b = await described();
+    const { process } = b;
+    expect(process.readlink('/sys/devices/pci0000:00/firmware_node')).toBe('../LNXSYSTM:00/LNXSYBUS:00/PNP0A08:00');
+    expect(process.readlink(`${firmware}/PNP0A08:00/physical_node`)).toBe('../../../pci0000:00');
+    expect(process.readlink('/sys/class/wakeup/wakeup0')).toBe('../../devices/virtual/wakeup/wakeup0');
+    expect(await cat(process, '/sys/class/wakeup/wakeup0/name')).toBe('PNP0A08:00\n');
+    const port = process
+      .readlink(`${at('0000:00:08.0')}/firmware_node`)
+      .split('/')
+      .at(-1);
+    const card = process.readlink(`${at('0000:01:00.0')}/firmware_node`);
+    expect(card).toMatch(new RegExp(`^(../)+LNXSYSTM:00/LNXSYBUS:00/PNP0A08:00/${port}/device:[0-9a-f]{2}$`));
+    expect(await cat(process, `${at('0000:00:1f.2')}/firmware_node/adr`)).toBe('0x001f0002\n');
+    const [source] = process.readdir(`${at('0000:01:00.0')}/wakeup`);
+    expect(await cat(process, `${at('0000:01:00.0')}/wakeup/${source?.name}/name`)).toBe(`${card.split('/').at(-1)}\n`);
+  });
+
+  it('keeps the object of a function that is gone, for the next one in its place', async () => {
+    await using b = await described();
+    const { process } = b;
+    const node = process.readlink(`${at('0000:01:00.0')}/firmware_node`);
+    const object = `${firmware}/${node.split('LNXSYBUS:00/')[1]}`;
+    await stopAndRemoveBusDevice(b.bus.find(0, 1, 0) as PciDev);
+    expect(process.readdir(object).map(({ name }) => name)).toEqual(['adr']);
+    await echo(process, '/sys/bus/pci/rescan', '1');
+    expect(process.readlink(`${at('0000:01:00.0')}/firmware_node`)).toBe(node);
+    expect(process.readdir(object).map(({ name }) => name)).toEqual(['adr', 'physical_node']);
+  });
+
+  it('goes with its host bridge', async () => {
+    await using b = await described();
+    await b.bus.removeRoot(b.bus.domains[0]!);
+    expect(b.process.readdir(firmware)).toEqual([]);
+    expect(b.process.readdir('/sys/class/wakeup')).toEqual([]);
+  });
+
+  it('is left away where there is none', async () => {
+    await using b = await bed();
+    const missing = ['firmware_node', 'wakeup', 'waiting_for_supplier', 'iommu'];
+    for (const dev of b.bus.devices) expect(dev.sysfs.list().filter((name) => missing.includes(name))).toEqual([]);
+    expect(b.process.readdir('/sys/devices').map(({ name }) => name)).not.toContain('LNXSYSTM:00');
+    expect(b.process.readdir('/sys/class').map(({ name }) => name)).not.toContain('iommu');
+  });
+});
+
+describe('the IOMMU of functions', () => {
+  it('is a device with links to and from those behind it', async () => {
+    await using host = new Host({ checked: true, clock: new VirtualClock(), iommu: { ...vtd, name: 'dmar0' } });
+    const bus = await pciInit(host);
+    await bus.addRoot(rootOf(q35()));
+    const process = host.spawn();
+    const names = (path: string) => process.readdir(path).map(({ name }) => name);
+    expect(process.readlink('/sys/class/iommu/dmar0')).toBe('../../devices/virtual/iommu/dmar0');
+    expect(names('/sys/class/iommu/dmar0').sort()).toEqual(['devices', 'power', 'subsystem', 'uevent']);
+    expect(names('/sys/class/iommu/dmar0/devices').sort()).toEqual(bus.devices.map(({ name }) => name).sort());
+    expect(process.readlink(`${at('0000:00:02.0')}/iommu`)).toBe('../../virtual/iommu/dmar0');
+    const back = process.readlink('/sys/class/iommu/dmar0/devices/0000:01:00.0');
+    expect(back).toBe('../../../../pci0000:00/0000:00:08.0/0000:01:00.0');
+    await stopAndRemoveBusDevice(bus.find(0, 1, 0) as PciDev);
+    expect(names('/sys/class/iommu/dmar0/devices')).not.toContain('0000:01:00.0');
+  });
+
+  it('shows what its driver knows of it', async () => {
+    const groups = [{ name: 'intel-iommu', attributes: [{ name: 'version', mode: 0o444, show: () => '1:0\n' }] }];
+    await using host = new Host({ checked: true, clock: new VirtualClock(), iommu: { ...vtd, name: 'dmar0', groups } });
+    await pciInit(host);
+    expect(await cat(host.spawn(), '/sys/class/iommu/dmar0/intel-iommu/version')).toBe('1:0\n');
   });
 });
 

@@ -4,6 +4,7 @@
  */
 import { SystemError } from '../errors.js';
 import { type IommuDomain, IommuProt, type Translation } from './domain.js';
+import { IOTLB_PAGE_SIZE, Iotlb } from './iotlb.js';
 import { NO_PASID, PASID_LIMIT } from './pasids.js';
 import { FAULT_REASONS, type FaultReason, type IommuUnit, PASID_FAULT_REASONS } from './unit.js';
 
@@ -15,6 +16,14 @@ export interface DmaMemory {
   write(phys: number, from: Uint8Array): void | Promise<void>;
   /** The bytes themselves, when they are contiguous and mapped here. */
   view(phys: number, length: number): Uint8Array | undefined;
+  /**
+   * The page of 4 KiB at an address, for an engine to keep until `epoch` changes; without it, every access asks anew.
+   *
+   * @param write - whether it is written to: others can get zeros in place of memory that nobody has touched
+   */
+  page?(phys: number, write: boolean): Uint8Array | undefined;
+  /** Another number whenever what `page` gave may not be what is at its address any more. */
+  readonly epoch?: number;
 }
 
 /** What takes interrupt messages. */
@@ -64,6 +73,8 @@ export class DmaEngine {
   readonly #doorbell: MsiDoorbell | undefined;
   readonly #route: DmaRoute;
   readonly #pasid: number | undefined;
+  /** Made when there is something to remember. */
+  #iotlb: Iotlb | undefined;
 
   /** Use `Iommu.dma`. */
   constructor(device: string, memory: DmaMemory, doorbell: MsiDoorbell | undefined, route: DmaRoute, pasid?: number) {
@@ -92,6 +103,14 @@ export class DmaEngine {
    * @throws DmaFault (EFAULT) - a byte is not mapped for reading; logged as the IOMMU would
    */
   read(iova: bigint, into: Uint8Array): void | Promise<void> {
+    const address = Number(iova);
+    const page = this.#reachPage(iova, address, into.length, false);
+    if (page !== undefined) {
+      const offset = address % IOTLB_PAGE_SIZE;
+      // a view costs as much as copying a page does
+      into.set(into.length === IOTLB_PAGE_SIZE ? page : page.subarray(offset, offset + into.length));
+      return undefined;
+    }
     return this.#transfer(iova, into, false);
   }
 
@@ -106,6 +125,13 @@ export class DmaEngine {
     if (doorbell !== undefined && from.length === MSI_MESSAGE_BYTES && doorbell.isDoorbell(iova)) {
       const data = new DataView(from.buffer, from.byteOffset, MSI_MESSAGE_BYTES).getUint32(0, true);
       doorbell.deliver({ address: iova, data });
+      return undefined;
+    }
+    const address = Number(iova);
+    const page = this.#reachPage(iova, address, from.length, true);
+    if (page !== undefined) {
+      this.#domain()?.markDirty(iova, from.length);
+      page.set(from, address % IOTLB_PAGE_SIZE);
       return undefined;
     }
     return this.#transfer(iova, from, true);
@@ -129,6 +155,38 @@ export class DmaEngine {
     }
     const bytes = start === undefined ? undefined : this.#memory.view(start, length);
     if (bytes !== undefined && write) this.#domain()?.markDirty(iova, length);
+    return bytes;
+  }
+
+  /**
+   * The page that holds all bytes of a request which can be done at once, by what earlier ones have left in the IOTLB.
+   * Whatever has to be refused, asked for, made or logged is left to the long way.
+   *
+   * @param address - the IOVA; not exact from 2^53 on, where there are no entries
+   * @returns undefined for every other request
+   */
+  #reachPage(iova: bigint, address: number, length: number, write: boolean): Uint8Array | undefined {
+    const page = Math.floor(address / IOTLB_PAGE_SIZE);
+    if (length === 0 || address + length > (page + 1) * IOTLB_PAGE_SIZE) return undefined;
+    if (address < 0 || address > Number.MAX_SAFE_INTEGER) return undefined;
+    if (this.#route.unit() === undefined) return undefined;
+    if (this.#pasid !== undefined && this.#pasid >= (this.#route.pasids?.() ?? 0)) return undefined;
+    const domain = this.#domain();
+    if (domain === undefined) return undefined;
+    return this.#iotlb?.find(domain, page, write) ?? this.#fillIotlb(domain, page, iova, write);
+  }
+
+  #fillIotlb(domain: IommuDomain, page: number, iova: bigint, write: boolean): Uint8Array | undefined {
+    const offset = Number(iova) - page * IOTLB_PAGE_SIZE;
+    const start = offset === 0 ? iova : iova - BigInt(offset);
+    if (domain.aperture.end < (page + 1) * IOTLB_PAGE_SIZE - 1) return undefined;
+    const found = domain.translate(start, IOTLB_PAGE_SIZE);
+    if (found === undefined || found.length < IOTLB_PAGE_SIZE) return undefined;
+    if ((found.prot & (write ? IommuProt.WRITE : IommuProt.READ)) === 0) return undefined;
+    const bytes = this.#memory.page?.(found.phys, write);
+    if (bytes === undefined) return undefined;
+    this.#iotlb ??= new Iotlb(this.#memory);
+    this.#iotlb.fill(domain, page, write ? found.prot : IommuProt.READ, bytes);
     return bytes;
   }
 

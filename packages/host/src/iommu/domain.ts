@@ -79,6 +79,7 @@ export class IommuDomain {
   /** How many PASIDs of each group are attached. */
   #pasids: Map<IommuGroup, number> | undefined;
   #tracking = false;
+  #generation = 0;
   #coherencyEnforced = false;
   #freed = false;
 
@@ -111,6 +112,11 @@ export class IommuDomain {
   /** How many map calls are in force (after partial unmaps: pieces of them). */
   get mappings(): number {
     return this.#table.size;
+  }
+
+  /** Another number whenever something that was mapped is not any more: what was translated before may be wrong then. */
+  get generation(): number {
+    return this.#generation;
   }
 
   /** The groups that are attached now. */
@@ -196,7 +202,10 @@ export class IommuDomain {
     if (iova < 0n || size <= 0n || iova + size > ADDRESS_SPACE_END) return 0n;
     const page = this.#page(iova);
     const pages = this.#table.remove(page, this.#page(size));
-    if (pages > 0) for (const entry of this.#dirtyEntries(page, pages)) this.#dirty?.delete(entry.page);
+    if (pages > 0) {
+      this.#generation++;
+      for (const entry of this.#dirtyEntries(page, pages)) this.#dirty?.delete(entry.page);
+    }
     return BigInt(pages) * this.#granuleBig;
   }
 
@@ -331,6 +340,7 @@ export class IommuDomain {
       throw new KernelBug('use-after-free', `IOMMU domain freed while group ${ids} uses it`);
     }
     this.#freed = true;
+    this.#generation++;
     this.#table.clear();
     this.#dirty?.clear();
     this.#tracked.release();

@@ -142,6 +142,7 @@ export class PageRange {
     if (this.#count === 0) throw new KernelBug('use-after-free', `access to freed frames ${this.#name()}`);
     const block = new Uint8Array(Math.min(this.#blockBytes, this.length - index * this.#blockBytes));
     this.#blocks[index] = block;
+    this.#memory.blockMade();
     return block;
   }
 
@@ -158,6 +159,9 @@ export class PhysicalMemory {
   /** Free frames below `#next`: base to count, never adjacent to one another. */
   readonly #free = new BTree<number, number>();
   #next = FIRST_PFN;
+  #epoch = 0;
+  /** What untouched pages read as. */
+  readonly #zeros = new Uint8Array(PAGE_SIZE);
   #hugePagesFree: number;
 
   constructor(seams: Seams, options: PhysicalMemoryOptions = {}) {
@@ -168,6 +172,11 @@ export class PhysicalMemory {
   /** Huge pages left in the pool. */
   get hugePagesFree(): number {
     return this.#hugePagesFree;
+  }
+
+  /** Another number whenever frames were freed, or touched for the first time: what {@link page} gave may be wrong then. */
+  get epoch(): number {
+    return this.#epoch;
   }
 
   /**
@@ -272,8 +281,30 @@ export class PhysicalMemory {
     return bytes.length === length ? bytes : undefined;
   }
 
+  /**
+   * The page at a physical address, to be kept until {@link epoch} changes; undefined when it is not memory in one piece.
+   *
+   * @param phys - of its first byte, which need not be the first of a frame
+   * @param write - makes the page if nobody has touched it; without, zeros stand in for it, which are not to be written to
+   */
+  page(phys: number, write: boolean): Uint8Array | undefined {
+    const range = this.at(Math.floor(phys / PAGE_SIZE));
+    if (range === undefined) return undefined;
+    const offset = phys - range.basePfn * PAGE_SIZE;
+    if (offset + PAGE_SIZE > range.length) return undefined;
+    if (!write && !range.populated(offset) && !range.populated(offset + PAGE_SIZE - 1)) return this.#zeros;
+    const bytes = range.span(offset, PAGE_SIZE);
+    return bytes.length === PAGE_SIZE ? bytes : undefined;
+  }
+
+  /** Called by a range that has been touched where it was not before. */
+  blockMade(): void {
+    this.#epoch++;
+  }
+
   /** Called by a range whose last reference is gone. */
   releaseRange(range: PageRange): void {
+    this.#epoch++;
     this.#ranges.delete(range.basePfn);
     this.#hugePagesFree += range.hugePages;
     let base = range.basePfn;

@@ -2,10 +2,10 @@
  * What enumeration learns of a function's capabilities, before the function is on its bus.
  */
 
+import { enableAcs } from './acs.js';
 import { aerInit } from './aer-state.js';
 import { findCapability, findExtCapability } from './caps.js';
 import { readConfigDword, readConfigWord, writeConfigWord } from './config.js';
-import { enableAcs } from './groups.js';
 import { iovInit } from './iov.js';
 import type { PciDev } from './pci-dev.js';
 import { updateCurrentState, wakeupInit } from './power.js';

@@ -5,6 +5,7 @@ import { isSystemError } from '@vfio/host';
 import { assignResources } from './assign-resources.js';
 import { busAddDevices } from './bus-add.js';
 import { scanChildBus, unregisterBusDevice } from './enumerate.js';
+import { disablePasid } from './pasid.js';
 import type { PciBus } from './pci-bus.js';
 import type { PciDev } from './pci-dev.js';
 
@@ -82,6 +83,7 @@ async function destroyDevice(pdev: PciDev): Promise<void> {
   if (at < 0) return;
   if (pciBus.domain.root.acpi) await pciBus.domain.type.firmware().remove(pdev);
   await pdev.pciHost.devices.del(pdev);
+  disablePasid(pdev);
   pciBus.devices.splice(pciBus.devices.indexOf(pdev), 1);
   pciBus.domain.type.vga.forget(pdev);
   for (const resource of pdev.resource) if (resource.parent) pciBus.domain.release(resource);

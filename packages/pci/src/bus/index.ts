@@ -1,5 +1,6 @@
 /* Public names of @vfio/pci/bus, by room. */
 
+export { acsEnabled } from './acs.js';
 export { reportError } from './aer.js';
 export { doRecovery } from './aer-recovery.js';
 export type { AerSeverity, AerState } from './aer-state.js';
@@ -21,7 +22,6 @@ export {
 export { getDrvdata, setDrvdata } from './drvdata.js';
 export { clearMaster, disableDevice, enableDevice, setMaster } from './enable.js';
 export type { PciFunction, PciPort, PciRoot, PciSegment, PciWidth, PciWindow } from './function.js';
-export { acsEnabled } from './groups.js';
 export { removeBusDevice, rescanBus, stopAndRemoveBusDevice, surpriseRemove } from './hotplug.js';
 export { addIdsParam } from './ids-param.js';
 export { checkAndMaskIntx, checkAndUnmaskIntx, intx, intxMaskSupported } from './intx.js';
@@ -129,7 +129,7 @@ export {
   resourceStart,
 } from './resources.js';
 export { mapRom, type RomMapping } from './rom.js';
-export { disableSriov, enableSriov } from './sriov.js';
+export { disableSriov, enableSriov, sriovConfigureSimple } from './sriov.js';
 export { loadSavedState, restoreState, type StoredState, saveState, storeSavedState } from './state.js';
 export { VgaRsrc, vgaClientRegister, vgaClientUnregister, vgaDecodes, vgaGet, vgaSetLegacyDecoding } from './vga.js';
 export { readVpd, writeVpd } from './vpd.js';

@@ -118,6 +118,8 @@ export class PciDev extends Device {
   msi: MsiState | undefined;
   sriov: SriovState | undefined;
   aer: AerState | undefined;
+  /** What the control register of its PASID capability has to be, bits of `Pasid`; 0: it tags nothing. */
+  pasidControl = 0;
   isPhysfn = false;
   isVirtfn = false;
   /** Of a virtual function: the physical one. */

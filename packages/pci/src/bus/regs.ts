@@ -255,6 +255,7 @@ export const Exp = {
   DEVCAP2_ATOMIC_COMP32: 0x80,
   DEVCAP2_ATOMIC_COMP64: 0x100,
   DEVCAP2_ATOMIC_COMP128: 0x200,
+  DEVCAP2_EE_PREFIX: 0x20_0000,
   DEVCTL2: 40,
   DEVCTL2_ARI: 0x20,
   DEVCTL2_ATOMIC_REQ: 0x40,
@@ -304,6 +305,18 @@ export const Sriov = {
   BAR: 36,
   NUM_BARS: 6,
   SIZEOF: 0x40,
+} as const;
+
+/** PASID capability: how many there are, and what they are used for. */
+export const Pasid = {
+  CAP: 4,
+  CTRL: 6,
+  CTRL_ENABLE: 0x0001,
+  /** As a feature in either register. */
+  EXEC: 0x0002,
+  PRIV: 0x0004,
+  CAP_WIDTH: 0x1f00,
+  CAP_WIDTH_SHIFT: 8,
 } as const;
 
 /** Access control services. */

@@ -61,6 +61,20 @@ function assertEnable(pdev: PciDev, sriov: SriovState, count: number): void {
 }
 
 /**
+ * What a driver does that has nothing to add, when somebody writes `sriov_numvfs`.
+ *
+ * @param count - 0 takes all away
+ * @returns how many there are now
+ * @throws what `enableSriov` says
+ * @source drivers/pci/iov.c pci_sriov_configure_simple()
+ */
+export async function sriovConfigureSimple(pdev: PciDev, count: number): Promise<number> {
+  if (count === 0) await disableSriov(pdev);
+  else await enableSriov(pdev, count);
+  return count;
+}
+
+/**
  * Takes all virtual functions away, drivers first; waits for those who use them.
  *
  * @source drivers/pci/iov.c pci_disable_sriov(), sriov_disable()

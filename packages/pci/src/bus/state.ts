@@ -3,13 +3,14 @@
  * that software sets. Interrupt messages and virtual functions are written as the kernel remembers them.
  */
 import { SystemError } from '@vfio/host';
+import { enableAcs } from './acs.js';
 import { clearAerStatus } from './aer-state.js';
 import { findCapability, findExtCapability } from './caps.js';
 import { readConfig, readConfigDword, writeConfig, writeConfigDword } from './config.js';
 import type { PciWidth } from './function.js';
-import { enableAcs } from './groups.js';
 import { restoreIovState } from './iov.js';
 import { restoreMsiState } from './msi.js';
+import { restorePasidState } from './pasid.js';
 import type { PciDev } from './pci-dev.js';
 import { CapId, Err, Exp, ExpType, ExtCapId, HeaderType, Pcix, Reg } from './regs.js';
 
@@ -74,6 +75,7 @@ export function restoreState(pdev: PciDev): void {
       if (value !== undefined) writeConfig(pdev, at + offset, width, value);
     }
   }
+  restorePasidState(pdev);
   restoreHeader(pdev, saved.header);
   restoreMsiState(pdev);
   enableAcs(pdev);

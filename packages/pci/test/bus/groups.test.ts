@@ -1,7 +1,7 @@
 import { Host, VirtualClock } from '@vfio/host';
 import { describe, expect, it } from 'vitest';
+import { acsEnabled } from '../../src/bus/acs.js';
 import { pciInit } from '../../src/bus/bus-type.js';
-import { acsEnabled } from '../../src/bus/groups.js';
 import { ExpType } from '../../src/bus/regs.js';
 import { FakeFunction, pcieCap, rootOf } from './fake-function.js';
 import { q35, vtd } from './machine.js';

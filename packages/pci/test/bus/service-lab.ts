@@ -30,6 +30,20 @@ export function expCap(type: number = ExpType.ENDPOINT, flr = false): FakeCap {
   return { id, bytes: own, writable: mask };
 }
 
+/** As `expCap`, of a function that passes end-to-end prefixes on. */
+export function prefixCap(type: number = ExpType.ENDPOINT, flr = false): FakeCap {
+  const { bytes, ...rest } = expCap(type, flr);
+  const own = [...bytes];
+  const byte = Exp.DEVCAP2; // its third one, as the bytes begin behind two of the header
+  own[byte] = (own[byte] ?? 0) | 0x20;
+  return { ...rest, bytes: own };
+}
+
+/** PASIDs: so many bits, with rights to execute and privileges as `features` says. */
+export function pasidCap(bits: number, features = 0): FakeCap {
+  return { id: ExtCapId.PASID, bytes: [features, bits, 0, 0], writable: [0, 0, 0x07, 0] };
+}
+
 /** Advanced features with FLR. */
 export const afCap: FakeCap = { id: CapId.AF, bytes: [6, 3, 0, 0], writable: [0, 0, 1, 0] };
 
@@ -179,13 +193,17 @@ export function labEndpoint(options: FakeOptions = {}): LabFunction {
 }
 
 /** A host whose root bus has these functions. */
-export async function labHost(functions: [number, FakeFunction][], options: { iommu?: boolean } = {}) {
+export async function labHost(
+  functions: [number, FakeFunction][],
+  options: { iommu?: boolean; maxPasids?: number } = {},
+) {
   const iommu = {
     aperture: [0n, 2n ** 39n - 1n] as const,
     pageSizes: 0x1000n,
     coherent: true,
     msiIsolated: true,
     reserved: [],
+    ...(options.maxPasids === undefined ? {} : { maxPasids: options.maxPasids }),
   };
   const host = new Host({ checked: true, clock: new VirtualClock(), ...(options.iommu ? { iommu } : {}) });
   const bus = await pciInit(host);

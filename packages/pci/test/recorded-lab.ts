@@ -18,6 +18,8 @@ const recordings = new URL('../../../transcripts/hardware/', import.meta.url);
 const recorded = (name: string) => readFileSync(new URL(name, recordings), 'utf8');
 /** What the recording kernel gave to the first driver that asked after its built-in ones. */
 const FIRST_DYNAMIC_MAJOR = 244;
+/** Modules of other packages, which no script here uses. */
+const OTHERS = ['mtty'];
 
 /** A recorded machine that runs. */
 export interface RecordedLab extends ReplayMachine {
@@ -30,9 +32,10 @@ export interface RecordedLab extends ReplayMachine {
 }
 
 /**
- * Makes the machine that a script asks for: `pci`, or `noremap` for one whose interrupts are not remapped.
+ * Makes the machine that a script asks for: `pci`, or `noremap` for one whose interrupts are not remapped. Of its modules, those
+ * that are not of this package or below are left out.
  *
- * @param header - what the script says
+ * @param header - what the script says; one that names `iommufd` gets a kernel with that, and with device nodes
  */
 export async function recordedLab({ machine: name, modules }: ScriptHeader): Promise<RecordedLab> {
   const machine = recordedMachine(parseRecording(recorded('q35-pci.jsonl')), {
@@ -41,16 +44,19 @@ export async function recordedLab({ machine: name, modules }: ScriptHeader): Pro
     root: { acpi: true },
   });
   const clock = new VirtualClock();
-  // It can not make devices snoop that do not.
-  const iommu = { ...vtd, name: 'dmar0', enforceCoherency: false, msiIsolated: name !== 'noremap' };
+  // It can not make devices snoop that do not, and its driver knows PASIDs, but it has none.
+  const iommu = { ...vtd, name: 'dmar0', maxPasids: 0, enforceCoherency: false, msiIsolated: name !== 'noremap' };
   const host = new Host({ checked: true, clock, iommu, firstDynamicMajor: FIRST_DYNAMIC_MAJOR });
-  // That kernel was built without iommufd, and so without the helper for IOVA bitmaps.
-  const vfio = new Vfio(host, { iommufd: false, iovaBitmap: false, debugfs: false });
+  // The helper for IOVA bitmaps comes with iommufd.
+  const iommufd = modules.some((module) => module.name === 'iommufd');
+  const vfio = new Vfio(host, { iommufd, deviceCdev: iommufd, iovaBitmap: iommufd, debugfs: false });
   defineVfioPci(vfio);
   defineStubDrivers(host);
   const bus = await pciInit(host);
   for (const root of machine.roots) await bus.addRoot(root);
-  for (const { name: module, parameters } of modules) await host.modules.modprobe(module, parameters);
+  for (const { name: module, parameters } of modules) {
+    if (!OTHERS.includes(module)) await host.modules.modprobe(module, parameters);
+  }
   const process = host.spawn({ comm: 'vfioscript' });
   return { host, vfio, bus, machine, clock, process, [Symbol.asyncDispose]: () => host[Symbol.asyncDispose]() };
 }

@@ -9,6 +9,7 @@ import {
   type MmapRequest,
   O,
   type Process,
+  Undo,
   type UserBuffer,
 } from '@vfio/host';
 import type { VfioDevice } from './device.js';
@@ -70,15 +71,19 @@ export class DeviceFile extends File {
     return [`vfio-device-syspath: ${this.#device.dev.sysfs.path()}`];
   }
 
-  /** Source: drivers/vfio/vfio_main.c vfio_device_fops_release() */
+  /**
+   * Closes the device for this user, and gives back what the file held.
+   *
+   * @throws whatever the driver throws, a bug of it; everything is given back all the same
+   * @source drivers/vfio/vfio_main.c vfio_device_fops_release()
+   */
   override async release(): Promise<void> {
-    try {
-      await (this.user.group ? closeThroughGroup(this.user) : unbindIommufd(this.user));
-    } finally {
-      putRegistration(this.#device);
-      this.#node?.put();
-      this.#unpin();
-    }
+    // from the last one on
+    await using rest = new Undo();
+    rest.add(this.#unpin);
+    rest.add(() => this.#node?.put());
+    rest.add(() => putRegistration(this.#device));
+    await (this.user.group ? closeThroughGroup(this.user) : unbindIommufd(this.user));
   }
 }
 

@@ -1,6 +1,6 @@
 // Opening a device through its group.
 
-import type { Process } from '@vfio/host';
+import { type Process, Undo } from '@vfio/host';
 import type { Deferred } from './backend.js';
 import { ContainerBackend } from './container-backend.js';
 import type { VfioDevice } from './device.js';
@@ -73,21 +73,21 @@ async function attachOrClose(device: VfioDevice, iommufd: IommufdContext, deferr
 /**
  * Closes what {@link openThroughGroup} opened.
  *
+ * @throws whatever the driver throws, a bug of it; everything is given back all the same
  * @source drivers/vfio/group.c vfio_df_group_close()
  */
 export async function closeThroughGroup(user: DeviceUser): Promise<void> {
   const { device, group } = user;
   if (!group) throw new TypeError(`${device.name} was not opened through a group`);
   const deferred: Deferred = [];
+  // when the locks are given back
+  await using rest = new Undo();
+  rest.add(() => runDeferred(deferred));
+  using _group = await group.groupLock.lock();
+  using _set = await setOf(device).lock.lock();
   try {
-    using _group = await group.groupLock.lock();
-    using _set = await setOf(device).lock.lock();
-    try {
-      await dfClose(device, deferred);
-    } finally {
-      if (device.openCount === 0) putKvm(device);
-    }
+    await dfClose(device, deferred);
   } finally {
-    await runDeferred(deferred);
+    if (device.openCount === 0) putKvm(device);
   }
 }

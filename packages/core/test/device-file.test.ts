@@ -187,3 +187,49 @@ describe('what /proc and sysfs say', () => {
     expect(await mode(`/dev/vfio/${one.device.group?.name}`)).toBe(0o600);
   });
 });
+
+describe('closing', () => {
+  /** What was thrown, each error that hides others taken apart. Node 20 knows `SuppressedError` by its shape only. */
+  function messages(error: unknown): string[] {
+    if (!(error instanceof Error)) return [];
+    if ('suppressed' in error && 'error' in error) return [error.error, error.suppressed].flatMap(messages);
+    return error instanceof AggregateError ? error.errors.flatMap(messages) : [error.message];
+  }
+
+  it('gives everything back although several steps throw, and shows each of them', async () => {
+    class Breaks extends VfioDevice {
+      override closeDevice(): void {
+        throw new TypeError('close');
+      }
+    }
+    const device = await allocDevice(on.vfio, Breaks, await on.addParent('dev0'), undefined);
+    await registerGroupDev(device);
+    const { pinModule } = on.vfio;
+    let breaks = true;
+    on.vfio.pinModule = (count) => {
+      const unpin = pinModule.call(on.vfio, count);
+      return () => {
+        unpin();
+        if (breaks) throw new TypeError('unpin');
+      };
+    };
+    const path = await openPath(on, device);
+    on.vfio.pinModule = pinModule;
+    const groupFile = on.process.files.get(path.group);
+    const { put } = groupFile;
+    groupFile.put = async () => {
+      await put.call(groupFile);
+      throw new TypeError('put');
+    };
+    const failure: unknown = await on.process.close(path.device).catch((error: unknown) => error);
+    groupFile.put = put;
+    breaks = false;
+    expect(messages(failure).sort()).toEqual(['close', 'put', 'unpin']);
+    expect(device.openCount).toBe(0);
+    await on.process.close(path.group);
+    await on.process.close(path.container);
+    // Nobody holds its registration any more.
+    await unregisterGroupDev(device);
+    await putDevice(device);
+  });
+});

@@ -1,0 +1,110 @@
+// What a client has while it is connected: the device, open in a process of the host, and everything that belongs to it.
+// The end of the session is the last close of the device, with whatever its driver does then.
+
+import { type Device, type DmaSpace, ProcessTransport, VfioClient } from '@vfio/client';
+import { DeviceInfoFlag, isVfioError } from '@vfio/core';
+import { type Host, type Process, Undo } from '@vfio/host';
+import { deviceInfoMessage } from '../wire/messages.js';
+import type { Call } from './call.js';
+import { Features } from './features.js';
+import { type IrqContext, Irqs } from './irqs.js';
+import { invalid } from './refusal.js';
+import { Regions } from './regions.js';
+
+/** The device that a server serves. */
+export interface ServedDevice {
+  readonly host: Host;
+  /** Its name on its bus: `0000:01:00.0`, a UUID. */
+  readonly address: string;
+}
+
+/** Flags of a device that mean the same to a client. */
+const flagsPassedOn = DeviceInfoFlag.RESET | DeviceInfoFlag.PCI;
+
+/** An open device. */
+export class Session {
+  readonly process: Process;
+  readonly device: Device;
+  /** Where memory of the client is mapped. */
+  readonly space: DmaSpace;
+  readonly regions: Regions;
+  readonly irqs: Irqs;
+  readonly features: Features;
+  readonly #flags: number;
+
+  private constructor(
+    process: Process,
+    device: Device,
+    flags: number,
+    parts: { regions: Regions; irqs: Irqs; features: Features },
+  ) {
+    this.process = process;
+    this.device = device;
+    this.space = device.space;
+    this.#flags = flags;
+    this.regions = parts.regions;
+    this.irqs = parts.irqs;
+    this.features = parts.features;
+  }
+
+  /**
+   * Opens the device in a process of its own, as a program would: through its group, or through its own node where the host
+   * has no groups.
+   *
+   * @throws VfioError - as opening does: EBUSY when somebody else has it, ENODEV when no VFIO driver is bound to it
+   */
+  static async open({ host, address }: ServedDevice, context: IrqContext): Promise<Session> {
+    await using undo = new Undo();
+    const process = host.spawn({ comm: 'vfio-user' });
+    undo.add(() => process.exit());
+    const device = await openDevice(new VfioClient(new ProcessTransport(process)), address);
+    undo.add(() => device.close());
+    const { flags } = await device.info();
+    const regions = await Regions.of(process, device);
+    const irqs = await Irqs.of(context, process, device);
+    const features = new Features(process, device);
+    undo.keep();
+    return new Session(process, device, flags, { regions, irqs, features });
+  }
+
+  /** DEVICE_GET_INFO. */
+  info(call: Call): void {
+    if (call.length < deviceInfoMessage.size) throw invalid(`${call.length} bytes do not hold a request`);
+    const { argsz } = deviceInfoMessage.decode(call.payload(0, deviceInfoMessage.size), 'little');
+    if (argsz < deviceInfoMessage.size) throw invalid(`argsz is ${argsz}`);
+    const answer = {
+      argsz: deviceInfoMessage.size,
+      flags: this.#flags & flagsPassedOn,
+      numRegions: this.regions.count,
+      numIrqs: this.irqs.count,
+    };
+    call.replyWith(deviceInfoMessage.encode(answer, 'little'));
+  }
+
+  /** DEVICE_RESET. Mappings and eventfds stay. */
+  async reset(): Promise<void> {
+    await this.device.reset();
+    await this.features.wasReset();
+  }
+
+  /** Closes the device, and whatever else is open. */
+  async close(): Promise<void> {
+    await using undo = new Undo();
+    undo.add(() => this.process.exit());
+    undo.add(() => this.device.close());
+    undo.add(() => this.irqs.closeAll());
+    undo.add(() => this.features.close());
+  }
+}
+
+/** A host may be without groups, or without nodes of devices. */
+async function openDevice(client: VfioClient, address: string): Promise<Device> {
+  try {
+    return await client.openDevice(address);
+  } catch (error) {
+    if (!isVfioError(error, 'ENODEV')) throw error;
+    return await client.openCdev(address).catch(() => {
+      throw error;
+    });
+  }
+}

@@ -82,10 +82,26 @@ describe('/dev/kvm', () => {
     await process.ioctl(device, Request.setAttr, attr);
     expect(journal).toEqual([{ group: 1, attr: 0n, addr: 0n }, 1]);
     expect(await process.ioctl(device, Request.hasAttr, attr)).toBe(0);
+    // Nobody looks at its flags.
+    new DataView(attr.buffer).setUint32(0, 0xffff_ffff, true);
+    expect(await process.ioctl(device, Request.hasAttr, attr)).toBe(0);
     new DataView(attr.buffer).setUint32(4, 2, true);
     await expect(process.ioctl(device, Request.hasAttr, attr)).rejects.toEqual(code('ENXIO'));
     await process.close(device);
     expect(journal.at(-1)).toBe('release');
+  });
+
+  it('has its machines used by no process but the one that made them', async () => {
+    const vm = await process.ioctl(kvm, Request.createVm);
+    const device = await createDevice(vm);
+    const other = host.spawn();
+    for (const [fd, request] of [
+      [vm, Request.check],
+      [device, Request.hasAttr],
+    ] as const) {
+      const theirs = other.files.add(process.files.get(fd).get());
+      await expect(other.ioctl(theirs, request, new Uint8Array(24))).rejects.toEqual(code('EIO'));
+    }
   });
 
   it('takes everything back when no descriptor is free', async () => {

@@ -6,6 +6,7 @@ import { File, type IoctlCall } from '../fs/file.js';
 import { O } from '../fs/flags.js';
 import type { MiscDevices } from '../misc.js';
 import type { ModuleSpec } from '../modules/module.js';
+import type { Process } from '../process/process.js';
 import type { Seams } from '../seams.js';
 import { KvmVm } from './vm.js';
 
@@ -133,7 +134,7 @@ class KvmFile extends File {
       case KvmRequest.CREATE_VM:
         if (call.arg !== 0n) throw new SystemError('EINVAL', `no machine type ${call.arg}`);
         this.#kvm.seams.faults.check('kvm_create_vm:memory');
-        return install(call, new KvmVmFile(this.#kvm));
+        return install(call, new KvmVmFile(this.#kvm, call.process));
       case KvmRequest.CHECK_EXTENSION:
         return call.arg === BigInt(CAP_DEVICE_CTRL) ? 1 : 0;
       default:
@@ -147,13 +148,14 @@ export class KvmVmFile extends File {
   readonly vm: KvmVm;
   readonly #kvm: Kvm;
 
-  constructor(kvm: Kvm) {
+  constructor(kvm: Kvm, { mm }: Process) {
     super({ flags: O.RDWR, label: 'anon_inode:kvm-vm', seek: 'none' });
     this.#kvm = kvm;
-    this.vm = new KvmVm(kvm.seams);
+    this.vm = new KvmVm(kvm.seams, mm);
   }
 
   override ioctl(call: IoctlCall): number | Promise<number> {
+    checkOwner(this.vm, call);
     switch (call.request) {
       case KvmRequest.CREATE_DEVICE:
         return this.#createDevice(call);
@@ -199,6 +201,7 @@ class KvmDeviceFile extends File {
   }
 
   override ioctl(call: IoctlCall): number | Promise<number> {
+    checkOwner(this.#vm, call);
     switch (call.request) {
       case KvmRequest.SET_DEVICE_ATTR:
         return this.#device.setAttr(call, readAttr(call));
@@ -228,11 +231,21 @@ async function install(call: IoctlCall, file: File): Promise<number> {
   }
 }
 
+/**
+ * The machine is that of the process that made it: no other one gets anything from its files.
+ *
+ * @throws EIO - the caller has other memory
+ */
+function checkOwner(vm: KvmVm, { process }: IoctlCall): void {
+  if (vm.mm !== process.mm) throw new SystemError('EIO', 'the machine is that of another process');
+}
+
+/** Source: virt/kvm/kvm_main.c kvm_device_ioctl_attr() */
 function readAttr(call: IoctlCall): KvmDeviceAttr {
   const bytes = call.copyIn(DEVICE_ATTR_SIZE);
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   const little = call.order === 'little';
-  if (view.getUint32(0, little) !== 0) throw new SystemError('EINVAL', 'flags of an attribute');
+  // Its flags have no meaning yet, and nobody looks whether there are some.
   return {
     group: view.getUint32(4, little),
     attr: view.getBigUint64(8, little),

@@ -22,6 +22,7 @@ const tasks = {
 const programs = {
   start: 'tools/start/start.mjs',
   bench: 'tools/bench/dist/main.js',
+  'bench:user': 'tools/bench/dist/user.js',
   guest: 'tools/guest/dist/main.js',
   'check:pack': 'tools/pack-check/run.mjs',
   'check:abi': 'tools/abi-check/run.mjs',

@@ -103,7 +103,7 @@ function firmwareNumbered(bridge: PciDev): boolean {
   const subordinate = readConfigByte(bridge, BridgeReg.SUBORDINATE_BUS);
   const { number, domain } = bridge.pciBus;
   const primary = readConfigByte(bridge, BridgeReg.PRIMARY_BUS);
-  return secondary > number && subordinate >= secondary && primary === number && !domain.busAt(secondary);
+  return secondary > number && subordinate >= secondary && primary === number && !domain.busTaken(secondary);
 }
 
 /** Scans behind a bridge that has its numbers. Source: drivers/pci/probe.c pci_scan_bridge_extend() */
@@ -123,7 +123,7 @@ async function scanBridge(bus: PciBus, bridge: PciDev): Promise<number> {
 async function numberBridge(bus: PciBus, bridge: PciDev, max: number): Promise<number> {
   const { domain } = bus;
   const number = max + 1;
-  if (number > bus.subordinate || domain.busAt(number)) {
+  if (number > Math.min(bus.subordinate, domain.lastBus) || domain.busTaken(number)) {
     domain.host.log.warn('No bus number available for bridge', `pci ${bridge.name}`);
     return max;
   }

@@ -87,6 +87,8 @@ export interface PciRoot {
   readonly domain: number;
   /** Number of the first bus. */
   readonly bus: number;
+  /** The last number that bridges may be given below it; 255 when absent. */
+  readonly lastBus?: number;
   readonly segment: PciSegment;
   readonly memory: readonly PciWindow[];
   readonly io: readonly PciWindow[];

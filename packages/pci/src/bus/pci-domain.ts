@@ -38,6 +38,8 @@ export class PciDomain {
   readonly io: ResourceTree;
   /** What the host bridge passes on. */
   readonly windows: readonly Resource[];
+  /** What comes behind may be another host bridge's. */
+  readonly lastBus: number;
   /** All buses by number. */
   readonly buses = new Map<number, PciBus>();
   /** Keeps its memory reachable for DMA. */
@@ -51,7 +53,8 @@ export class PciDomain {
     this.root = root;
     this.bridge = bridge;
     this.rootBus = new PciBus(this, root.bus, root.segment);
-    this.rootBus.subordinate = LAST_BUS;
+    this.lastBus = root.lastBus ?? LAST_BUS;
+    this.rootBus.subordinate = this.lastBus;
     this.memory = new ResourceTree('PCI mem', MEMORY_END);
     this.io = new ResourceTree('PCI IO', IO_END);
     const name = `PCI Bus ${bridge.name.slice('pci'.length)}`;
@@ -65,6 +68,12 @@ export class PciDomain {
   /** The bus of a number. */
   busAt(number: number): PciBus | undefined {
     return this.buses.get(number);
+  }
+
+  /** Whether a number belongs to a bus, also below another host bridge of the same domain. */
+  busTaken(number: number): boolean {
+    const beside = this.type.domains.some((one) => one.number === this.number && one.buses.has(number));
+    return beside || this.buses.has(number);
   }
 
   /** The tree that a resource is in. */

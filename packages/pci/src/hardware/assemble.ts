@@ -42,6 +42,7 @@ interface Root {
   readonly placed: boolean;
 }
 
+const LAST_BUS = 0xff;
 /** Ports that a host bridge of a PC passes on. */
 const IO: readonly PciWindow[] = [
   { start: 0x0000, end: 0x0cf7 },
@@ -114,9 +115,16 @@ function rootsOf(
   for (const [index, [key, own]] of [...first].entries()) {
     const [{ domain, bus } = { domain: 0, bus: 0 }] = own;
     const where = placed ? { memory: windows[index] ?? [], io: IO } : partOf(index, first.size);
-    roots.set(key, { root: new EmulatedRoot({ ...where, ...options, domain, bus }), placed });
+    const lastBus = lastBusBefore(domain, bus, [...first.values()].flat());
+    roots.set(key, { root: new EmulatedRoot({ ...where, lastBus, ...options, domain, bus }), placed });
   }
   return roots;
+}
+
+/** Numbers up to the next host bridge's are what bridges may be given that have none yet. */
+function lastBusBefore(domain: number, bus: number, first: readonly MachinePart[]): number {
+  const later = first.filter((part) => part.domain === domain && part.bus > bus).map((part) => part.bus);
+  return Math.min(LAST_BUS + 1, ...later) - 1;
 }
 
 /** A bridge knows its own bus, the next one, and the last one behind it. What was recorded is only made to reach further. */

@@ -9,6 +9,8 @@ export interface RootOptions {
   readonly domain?: number;
   /** Number of the first bus. */
   readonly bus?: number;
+  /** The last bus that may be below it. */
+  readonly lastBus?: number;
   readonly memory?: readonly PciWindow[];
   readonly io?: readonly PciWindow[];
   readonly acpi?: boolean;
@@ -33,6 +35,7 @@ const DEFAULT_IO: readonly PciWindow[] = [{ start: 0x1000, end: 0xffff }];
 export class EmulatedRoot implements PciRoot {
   readonly domain: number;
   readonly bus: number;
+  readonly lastBus?: number;
   readonly segment = new EmulatedSegment();
   readonly memory: readonly PciWindow[];
   readonly io: readonly PciWindow[];
@@ -44,6 +47,7 @@ export class EmulatedRoot implements PciRoot {
     this.bus = options.bus ?? 0;
     this.memory = options.memory ?? DEFAULT_MEMORY;
     this.io = options.io ?? DEFAULT_IO;
+    if (options.lastBus !== undefined) this.lastBus = options.lastBus;
     if (options.acpi !== undefined) this.acpi = options.acpi;
     this.#route = options.routeIntx ?? routeQ35;
   }

@@ -196,3 +196,35 @@ describe('a dump of a machine', () => {
     expect(roots[0]?.segment.devfns()).toEqual(recording.filter(({ bus }) => bus === 0).map(({ devfn }) => devfn));
   });
 });
+
+describe('a dump that is not whole', () => {
+  const bridge = (secondary: number) =>
+    header({ 8: 0x0604_0000, 12: 0x0001_0000, 24: (secondary << 16) | (secondary << 8) });
+  const printed = (bus: number, devfn: number, config: Uint8Array) =>
+    print({ domain: 0, bus, devfn, config, bars: [], romSize: 0, vfBars: [] });
+
+  it('gives a bridge without numbers none that a bus has which nothing leads to', async () => {
+    const { host, bus } = await machineOf(
+      printed(0, 8, bridge(0)) + printed(1, 0, header({})) + printed(3, 0, header({})),
+    );
+    await using _ = host;
+    expect([bus.find(0, 0, 8)?.subordinate, bus.find(0, 1, 0)?.name]).toEqual([undefined, '0000:01:00.0']);
+    expect(host.log.entries.map(({ text }) => text)).toContain('No bus number available for bridge');
+  });
+
+  it('nor one behind a bridge that reaches further', async () => {
+    const upper = bridge(1);
+    upper[0x1a] = 4;
+    const text = printed(0, 8, upper) + printed(1, 0, bridge(0)) + printed(2, 0, header({}));
+    const { host, bus } = await machineOf(text);
+    await using _ = host;
+    expect([bus.find(0, 1, 0)?.subordinate, bus.find(0, 2, 0)?.name]).toEqual([undefined, '0000:02:00.0']);
+  });
+
+  it('may have an MSI-X table in a BAR that is not there', () => {
+    // Header of no kind that there is.
+    const text = dump({ 4: 0x0010_0000, 12: 0x0003_0000, 52: 0x40, 64: 0x0003_0011 });
+    const { functions } = recordedMachine(parseLspci(text));
+    expect(functions.get('0000:00:02.0')?.msix).toBeUndefined();
+  });
+});

@@ -1,7 +1,7 @@
 /*
  * Capabilities of a function whose config space is known as bytes: each that has a behaviour gets it.
  */
-import { CapId, ExtCapId, Sriov } from '../../bus/regs.js';
+import { CapId, ExtCapId, Msix as MsixReg, Sriov } from '../../bus/regs.js';
 import type { EmulatedFunction } from '../function.js';
 import { attachAdvancedFeatures } from './advanced-features.js';
 import { attachExpress } from './express.js';
@@ -27,7 +27,7 @@ type Attach = (fn: EmulatedFunction, at: number, options: AttachOptions) => void
 const standard: Readonly<Record<number, Attach>> = {
   [CapId.PM]: attachPowerManagement,
   [CapId.MSI]: (fn, at) => void new Msi(fn, at),
-  [CapId.MSIX]: (fn, at) => void new Msix(fn, at),
+  [CapId.MSIX]: attachMsix,
   [CapId.EXP]: attachExpress,
   [CapId.AF]: attachAdvancedFeatures,
   [CapId.PCIX]: attachPcix,
@@ -41,6 +41,12 @@ const extended: Readonly<Record<number, Attach>> = {
     if (makeVf && fn.config.get(at + Sriov.TOTAL_VF, 2) > 0) new SriovCapability(fn, at, makeVf);
   },
 };
+
+/** A table in a BAR that the function has not is one that nobody can use. */
+function attachMsix(fn: EmulatedFunction, at: number): void {
+  const bars = [MsixReg.TABLE, MsixReg.PBA].map((register) => fn.config.get(at + register, 4) & MsixReg.BIR_MASK);
+  if (bars.every((bar) => fn.hasBar(bar))) new Msix(fn, at);
+}
 
 /** Gives the capabilities of a function their behaviour. Its BARs are there already. */
 export function attachCapabilities(fn: EmulatedFunction, options: AttachOptions = {}): void {

@@ -83,6 +83,7 @@ export {
   type ExerciseMemory,
   type ExerciseStep,
   type ExerciseTarget,
+  exerciseStep,
   type ImportedMachine,
   isSectionError,
   type JsonSchema,

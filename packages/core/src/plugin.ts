@@ -31,6 +31,15 @@ export interface ExerciseStep {
   readonly detail?: string;
 }
 
+/** Tries one thing; a failure is a step that tells of it. */
+export async function exerciseStep(name: string, run: () => Promise<string>): Promise<ExerciseStep> {
+  try {
+    return { name, ok: true, detail: await run() };
+  } catch (error) {
+    return { name, ok: false, detail: error instanceof Error ? error.message : String(error) };
+  }
+}
+
 /** A region in the memory of a process; each access is one access of its CPU. */
 export interface ExerciseMapping {
   load(offset: number, size: 1 | 2 | 4 | 8): bigint;
@@ -118,8 +127,9 @@ export interface ImportedMachine<Section = unknown> {
  * What `@vfio/<driver>/machine` exports as `driverPackage`.
  *
  * @typeParam Section - the section of a machine file, after the schema has accepted it
+ * @typeParam Hardware - what `powerOn` has made; undefined for a package without it
  */
-export interface DriverPackage<Section = unknown> {
+export interface DriverPackage<Section = unknown, Hardware = unknown> {
   /** Name on the registry: `@vfio/mdev-samples`. */
   readonly package: string;
   /** Its key in a machine file: `mdev-samples`. */
@@ -132,16 +142,17 @@ export interface DriverPackage<Section = unknown> {
   /**
    * Makes hardware that is there before anybody loads a module. Undone by the host's shutdown.
    *
+   * @returns what `build` has to know of it
    * @throws SectionError - it can not be made as the section says
    */
-  powerOn?(machine: MachineContext, section: Section): Promise<void>;
+  powerOn?(machine: MachineContext, section: Section): Promise<Hardware>;
   /**
    * Makes what the section describes once the modules of the machine file are loaded: loads others, creates and binds devices.
    * Undone by the host's shutdown.
    *
    * @throws SectionError - as `powerOn`
    */
-  build(machine: MachineContext, section: Section): Promise<void>;
+  build(machine: MachineContext, section: Section, hardware: Hardware): Promise<void>;
   /**
    * Makes the section out of what a tool printed on a real machine (`lspci -xxxx`); undefined when the text is nothing that
    * this package knows.

@@ -13,6 +13,7 @@ const msiWindow = { start: 0xfee0_0000n, end: 0xfeef_ffffn, type: 'msi' } as con
 export function iommuOptions(section: 'none' | IommuSection | undefined): { iommu?: IommuOptions } {
   if (section === 'none') return {};
   const {
+    name,
     addressBits = defaultAddressBits,
     pageSizes,
     coherent = true,
@@ -24,6 +25,7 @@ export function iommuOptions(section: 'none' | IommuSection | undefined): { iomm
   } = section ?? {};
   return {
     iommu: {
+      ...(name === undefined ? {} : { name }),
       aperture: [0n, (1n << BigInt(addressBits)) - 1n],
       pageSizes: pageSizes === undefined ? defaultPageSizes : number(pageSizes),
       coherent,

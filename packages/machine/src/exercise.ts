@@ -2,7 +2,7 @@
 // package has to add.
 
 import { type Device, type Irq, ProcessTransport, VfioClient } from '@vfio/client';
-import { DeviceInfoFlag, type ExerciseStep, isVfioError, PciRegionIndex, VfioError } from '@vfio/core';
+import { DeviceInfoFlag, type ExerciseStep, exerciseStep, isVfioError, PciRegionIndex, VfioError } from '@vfio/core';
 import type { Process } from '@vfio/host';
 import type { InventoryEntry } from './inventory.js';
 import type { Machine } from './machine.js';
@@ -12,9 +12,6 @@ const anyIova = 0x10_0000n;
 const pageSize = 4096;
 /** Interrupt vectors of one index that are tried. */
 const maxVectors = 8;
-
-/** What a step has to say when all went well. */
-type Run = () => Promise<string>;
 
 /**
  * Opens a device in a process of its own, tries it and closes it again.
@@ -65,42 +62,34 @@ async function* throughDoor(
   reach: () => Promise<{ device: Device; door: string }>,
 ): AsyncGenerator<ExerciseStep, void, undefined> {
   let device: Device | undefined;
-  yield await step('open', async () => {
+  yield await exerciseStep('open', async () => {
     const reached = await reach();
     device = reached.device;
     return reached.door;
   });
   if (!device) return;
   const open = device;
-  yield await step('info', () => info(open));
-  yield await step('regions', () => regions(open));
+  yield await exerciseStep('info', () => info(open));
+  yield await exerciseStep('regions', () => regions(open));
   const irqs: Irq[] = [];
-  const asked = await step('irqs', async () => {
+  const asked = await exerciseStep('irqs', async () => {
     irqs.push(...(await open.irqs()).filter((irq) => irq.eventfd && irq.count > 0));
     return `${irqs.length} indices`;
   });
   if (!asked.ok) yield asked;
-  for (const irq of irqs) yield await step(`irq ${irq.index}`, () => loopback(open, irq));
+  for (const irq of irqs) yield await exerciseStep(`irq ${irq.index}`, () => loopback(open, irq));
   const withIommu = entry.node?.includes('/noiommu-') !== true;
-  yield await step('dma', async () => (withIommu ? await dma(open) : 'not supported: there is no IOMMU'));
-  yield await step('migration', () => migration(open));
-  yield await step('reset', () => reset(open));
+  yield await exerciseStep('dma', async () => (withIommu ? await dma(open) : 'not supported: there is no IOMMU'));
+  yield await exerciseStep('migration', () => migration(open));
+  yield await exerciseStep('reset', () => reset(open));
   for (const driver of machine.drivers) {
     const own = driver.exercise?.({ address: entry.address, process, device: open });
     if (own) yield* own;
   }
-  yield await step('close', async () => {
+  yield await exerciseStep('close', async () => {
     await open.close();
     return `${(await machine.devices()).find((one) => one.address === entry.address)?.users ?? 0} users left`;
   });
-}
-
-async function step(name: string, run: Run): Promise<ExerciseStep> {
-  try {
-    return { name, ok: true, detail: await run() };
-  } catch (error) {
-    return { name, ok: false, detail: error instanceof Error ? error.message : String(error) };
-  }
 }
 
 async function info(device: Device): Promise<string> {

@@ -97,10 +97,15 @@ export class Machine implements AsyncDisposable {
     const context: MachineContext = { name, host, vfio, ...(directory === undefined ? {} : { directory }) };
     for (const driver of this.drivers) driver.define(context);
     await buildDevices(host, file.data.host?.devices ?? []);
-    for (const { driver, section } of sections) await placed(file, driver, driver.powerOn?.(context, section));
+    const hardware = new Map<DriverPackage, unknown>();
+    for (const { driver, section } of sections) {
+      hardware.set(driver, await placed(file, driver, driver.powerOn?.(context, section)));
+    }
     if (modules) for (const module of modules) await this.modprobe(module);
     else await loadModules(this, file);
-    for (const { driver, section } of sections) await placed(file, driver, driver.build(context, section));
+    for (const { driver, section } of sections) {
+      await placed(file, driver, driver.build(context, section, hardware.get(driver)));
+    }
   }
 
   /** Loads a module, as `modprobe name key=value` does. */
@@ -177,9 +182,9 @@ async function takeDown(host: Host, error: unknown): Promise<never> {
 }
 
 /** What is wrong with a section is told of with its place in the file. */
-async function placed(file: MachineSource, driver: DriverPackage, building: Promise<void> | undefined): Promise<void> {
+async function placed<T>(file: MachineSource, driver: DriverPackage, building: T): Promise<Awaited<T>> {
   try {
-    await building;
+    return await building;
   } catch (error) {
     if (!isSectionError(error)) throw error;
     throw file.error({ path: [driver.section, ...error.path], problem: error.message }, error);

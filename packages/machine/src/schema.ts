@@ -122,6 +122,12 @@ export const machineSchema: JsonSchema = {
     iommu: {
       additionalProperties: false,
       properties: {
+        name: {
+          type: 'string',
+          title: 'a name such as dmar0',
+          pattern: '^[^/]+$',
+          description: 'its name in /sys/class/iommu; without one, it is not there',
+        },
         addressBits: { type: 'integer', minimum: 12, maximum: 64, description: 'width of an IOVA; 48' },
         pageSizes: { ...address, description: 'bitmap of page sizes in bytes; 4 KiB, 2 MiB and 1 GiB' },
         coherent: { type: 'boolean', description: 'DMA is coherent with caches; true' },
@@ -158,6 +164,7 @@ export type FileNumber = number | string;
 
 /** The IOMMU of a machine file. */
 export interface IommuSection {
+  readonly name?: string;
   readonly addressBits?: number;
   readonly pageSizes?: FileNumber;
   readonly coherent?: boolean;

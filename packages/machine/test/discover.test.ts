@@ -110,7 +110,7 @@ describe('driver packages', () => {
     const drivers = await discoverDrivers([first.path, second.path]);
     expect(drivers.map(({ section }) => section)).toEqual(['x', 'y']);
     const log = { info: vi.fn() };
-    await drivers[0]?.build({ host: { log } } as never, {});
+    await drivers[0]?.build({ host: { log } } as never, {}, undefined);
     expect(log.info).toHaveBeenCalledWith('x first builds {}');
   });
 

@@ -93,6 +93,7 @@ describe('exercise', () => {
       mask: async () => {},
       reset: async () => {},
       mapRegion: notHere,
+      mapMemory: notHere,
       queryGfxPlane: notHere,
       getGfxDmabuf: notHere,
     };

@@ -1,6 +1,6 @@
 /*
- * Drivers that stand beside VFIO's in a group: one that only keeps others away, and one for drivers in user space without an
- * IOMMU, which uses DMA as a native driver does.
+ * Drivers that stand beside VFIO's: one that only keeps others away, one that does nothing but make virtual functions, and one
+ * for drivers in user space without an IOMMU, which uses DMA as a native driver does.
  */
 import type { Host, ModuleSpec } from '@vfio/host';
 import { SystemError, Undo } from '@vfio/host';
@@ -8,15 +8,20 @@ import { pciInit } from './bus/bus-type.js';
 import { disableDevice, enableDevice } from './bus/enable.js';
 import { addIdsParam } from './bus/ids-param.js';
 import { intxMaskSupported } from './bus/intx.js';
-import { PciDriver, registerDriver, unregisterDriver } from './bus/pci-driver.js';
+import { PCI_ANY_ID, PciDriver, registerDriver, unregisterDriver } from './bus/pci-driver.js';
+import { sriovConfigureSimple } from './bus/sriov.js';
+
+/** The function that `pci-pf-stub` is for: Amazon's, whose virtual functions are all there is to it. */
+const AMAZON_PF = { vendor: 0x1d0f, device: 0x0053 } as const;
 
 /**
- * Makes the modules `pci_stub` and `uio_pci_generic` known to a host.
+ * Makes the modules `pci_stub`, `pci_pf_stub` and `uio_pci_generic` known to a host.
  *
- * @source drivers/pci/pci-stub.c, drivers/uio/uio_pci_generic.c
+ * @source drivers/pci/pci-stub.c, drivers/pci/pci-pf-stub.c, drivers/uio/uio_pci_generic.c
  */
 export function defineStubDrivers(host: Host): void {
   host.modules.define(pciStub(host));
+  host.modules.define(pciPfStub(host));
   host.modules.define(uioPciGeneric(host));
 }
 
@@ -39,6 +44,28 @@ function pciStub(host: Host): ModuleSpec {
       await registerDriver(driver);
       undo.add(() => unregisterDriver(driver));
       await addIdsParam(driver, module.paramOf('ids', 'charp'));
+    },
+  };
+}
+
+/** For physical functions that need nothing but to be told how many virtual ones there shall be. */
+function pciPfStub(host: Host): ModuleSpec {
+  return {
+    name: 'pci_pf_stub',
+    aliases: ['pci-pf-stub'],
+    init: async ({ module, undo }) => {
+      const driver = new PciDriver({
+        name: 'pci-pf-stub',
+        bus: await pciInit(host),
+        module,
+        idTable: [{ ...AMAZON_PF, subvendor: PCI_ANY_ID, subdevice: PCI_ANY_ID, class: 0, classMask: 0 }],
+        probe: (pdev) => {
+          host.log.info('claimed by pci-pf-stub', `pci-pf-stub ${pdev.name}`);
+        },
+        sriovConfigure: sriovConfigureSimple,
+      });
+      await registerDriver(driver);
+      undo.add(() => unregisterDriver(driver));
     },
   };
 }

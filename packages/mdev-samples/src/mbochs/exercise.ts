@@ -4,12 +4,12 @@ import {
   type ExerciseDevice,
   type ExerciseStep,
   type ExerciseTarget,
+  exerciseStep,
   GfxPlaneType,
   isVfioError,
   PciRegionIndex,
 } from '@vfio/core';
 import { Seek } from '@vfio/host';
-import { step } from '../common/exercise.js';
 import { DrmPlaneType } from '../common/gfx-plane.js';
 import { compare, paint } from '../common/picture.js';
 import { DispiEnable, DispiRegister } from './dispi.js';
@@ -21,9 +21,9 @@ const BITS_PER_PIXEL = 32;
 
 /** Sets a mode as the guest's driver does, draws a picture, and asks for it as a VMM does. */
 export async function* exerciseMbochs({ device, process }: ExerciseTarget): AsyncGenerator<ExerciseStep, void> {
-  yield await step('mode', () => setMode(device));
-  yield await step('picture', () => draw(device));
-  yield await step('plane', async () => {
+  yield await exerciseStep('mode', () => setMode(device));
+  yield await exerciseStep('picture', () => draw(device));
+  yield await exerciseStep('plane', async () => {
     const plane = await query(device);
     const buffer = await device.getGfxDmabuf(plane.dmabufId);
     try {
@@ -34,7 +34,7 @@ export async function* exerciseMbochs({ device, process }: ExerciseTarget): Asyn
     }
     return `${plane.width}x${plane.height}, a buffer of ${plane.size} bytes`;
   });
-  yield await step('off', async () => {
+  yield await exerciseStep('off', async () => {
     await write(device, DispiRegister.ENABLE, 0);
     const { dmabufId } = await device.queryGfxPlane(GfxPlaneType.DMABUF, DrmPlaneType.PRIMARY);
     if (dmabufId !== 0) throw new Error(`picture ${dmabufId} is shown by a display that is off`);

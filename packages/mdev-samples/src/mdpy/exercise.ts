@@ -1,13 +1,19 @@
 /** How a framebuffer is tried. */
-import { type ExerciseDevice, type ExerciseStep, type ExerciseTarget, GfxPlaneType, PciRegionIndex } from '@vfio/core';
-import { step } from '../common/exercise.js';
+import {
+  type ExerciseDevice,
+  type ExerciseStep,
+  type ExerciseTarget,
+  exerciseStep,
+  GfxPlaneType,
+  PciRegionIndex,
+} from '@vfio/core';
 import { DrmPlaneType } from '../common/gfx-plane.js';
 import { compare, paint } from '../common/picture.js';
 
 /** Draws a picture where the plane query says, and looks at it where the guest does; a reset puts the first one back. */
 export async function* exerciseMdpy({ device }: ExerciseTarget): AsyncGenerator<ExerciseStep, void> {
-  yield await step('plane', () => showAndRead(device));
-  yield await step('reset picture', () => repaint(device));
+  yield await exerciseStep('plane', () => showAndRead(device));
+  yield await exerciseStep('reset picture', () => repaint(device));
 }
 
 async function showAndRead(device: ExerciseDevice): Promise<string> {

@@ -1,6 +1,12 @@
 /** How a serial card is tried. */
-import { type ExerciseDevice, type ExerciseStep, type ExerciseTarget, PciIrqIndex, PciRegionIndex } from '@vfio/core';
-import { step } from '../common/exercise.js';
+import {
+  type ExerciseDevice,
+  type ExerciseStep,
+  type ExerciseTarget,
+  exerciseStep,
+  PciIrqIndex,
+  PciRegionIndex,
+} from '@vfio/core';
 import { Fcr, Ier, Lsr, Mcr, UartRegister } from '../hardware/uart-16550.js';
 
 const ports = [PciRegionIndex.BAR0, PciRegionIndex.BAR1];
@@ -12,9 +18,9 @@ const message = new TextEncoder().encode('Hello, mtty');
 export async function* exerciseMtty({ address, process, device }: ExerciseTarget): AsyncGenerator<ExerciseStep, void> {
   const type = process.readlink(`/sys/bus/mdev/devices/${address}/mdev_type`);
   for (const bar of ports.slice(0, type.endsWith('-2') ? 2 : 1)) {
-    yield await step(`port ${bar} loop back`, () => loopBack(device, bar));
+    yield await exerciseStep(`port ${bar} loop back`, () => loopBack(device, bar));
   }
-  yield await step('port 0 interrupt', async () => {
+  yield await exerciseStep('port 0 interrupt', async () => {
     const eventfd = process.eventfd(0, { nonblock: true });
     try {
       return await interrupt(device, eventfd, () => process.read(eventfd, new Uint8Array(8)));

@@ -81,9 +81,9 @@ export function downstreamPort(options: PortOptions = {}): EmulatedBridge {
 }
 
 /** A bridge from PCI Express to a conventional bus. What is behind it can not be told apart. */
-export function pciBridge(): EmulatedBridge {
+export function pciBridge({ multifunction = false }: Pick<PortOptions, 'multifunction'> = {}): EmulatedBridge {
   const { RED_HAT: vendor, PCI_BRIDGE: device } = IDS;
-  const bridge = new EmulatedBridge({ vendor, device, classCode: BRIDGE_CLASS, pin: 1, extended: true });
+  const bridge = new EmulatedBridge({ vendor, device, classCode: BRIDGE_CLASS, pin: 1, multifunction, extended: true });
   addExpress(bridge, { type: ExpType.PCI_BRIDGE });
   addPowerManagement(bridge);
   addMsi(bridge, { vectors: 1 });

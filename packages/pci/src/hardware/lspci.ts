@@ -2,16 +2,9 @@
  * What `lspci -x`, `-xxx` or `-xxxx` printed becomes records of functions. Any amount of `-v` may be with it, `-n`, `-nn`, `-D` and `-k`
  * as well; a tree (`-t`) is skipped, as buses are known from the bytes.
  */
-import { CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE, pciName, Reg, STD_HEADER_SIZE, Status } from '../bus/regs.js';
-import {
-  type BarText,
-  barsOfDump,
-  type Neighbours,
-  neighboursOf,
-  romSizeOfDump,
-  type SizeOverrides,
-  vfBarsOfDump,
-} from './lspci-bars.js';
+import { CFG_SPACE_EXP_SIZE, pciName } from '../bus/regs.js';
+import { type DumpedFunction, recordsOfDump } from './dump-records.js';
+import type { BarText, SizeOverrides } from './lspci-bars.js';
 import { type FunctionRecord, parseAddress } from './record.js';
 
 /** What a dump can not tell. */
@@ -21,25 +14,18 @@ export interface LspciOptions {
 }
 
 /** A function while its lines are read. */
-interface Block {
-  readonly domain: number;
-  readonly bus: number;
-  readonly devfn: number;
-  readonly name: string;
-  readonly line: number;
+interface Block extends DumpedFunction {
   readonly bytes: number[];
   readonly texts: BarText[];
   /** Lines about capabilities say the same words about other things. */
   inCapability: boolean;
 }
 
-const DEVICE = /^((?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])\s+\S/i;
+const DEVICE = /^((?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])\s+(\S.*)/i;
 const BYTES = /^([0-9a-f]{2,3}):((?: [0-9a-f]{2})+)\s*$/i;
 const BROKEN_BYTES = /^[0-9a-f]{2,3}:(\s|$)/i;
 const TREE = /^\s*(-\[|[|+\\]|-\+-)/;
 const LINE_BYTES = 16;
-/** What `-x` prints of a CardBus bridge. */
-const CARDBUS_SIZE = 128;
 const UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
 
 /** Whether a text begins as a dump does. */
@@ -54,6 +40,15 @@ export function isLspci(text: string): boolean {
  * @throws SyntaxError - it is not what lspci prints, or not all of it; the number of the line is in the message
  */
 export function parseLspci(text: string, options: LspciOptions = {}): FunctionRecord[] {
+  return recordsOfDump(readLspci(text), options.sizes);
+}
+
+/**
+ * Reads a dump, and makes nothing of it yet.
+ *
+ * @throws SyntaxError - as `parseLspci`
+ */
+export function readLspci(text: string): DumpedFunction[] {
   const blocks: Block[] = [];
   const known = new Set<string>();
   for (const [index, raw] of text.split('\n').entries()) {
@@ -62,7 +57,7 @@ export function parseLspci(text: string, options: LspciOptions = {}): FunctionRe
     if (line === '') continue;
     const device = DEVICE.exec(line);
     if (device) {
-      const block = begin(device[1] ?? '', number);
+      const block = begin(device[1] ?? '', device[2] ?? '', number);
       if (known.has(block.name)) throw wrong(number, `${block.name} is there twice`);
       known.add(block.name);
       blocks.push(block);
@@ -75,16 +70,14 @@ export function parseLspci(text: string, options: LspciOptions = {}): FunctionRe
     else throw wrong(number, `this is not what lspci prints: ${line.slice(0, 40)}`);
   }
   if (blocks.length === 0) throw wrong(1, 'there is no function');
-  const configs = blocks.map(configOf);
-  const neighbours = neighboursOf(configs);
-  return blocks.map((block, index) => recordOf(block, configs[index] ?? new Uint8Array(), neighbours, options));
+  return blocks;
 }
 
-function begin(text: string, line: number): Block {
+function begin(text: string, description: string, line: number): Block {
   const address = parseAddress(text);
   if (!address) throw wrong(line, `${text} is no address of a function`);
   const name = pciName(address.domain, address.bus, address.devfn);
-  return { ...address, name, line, bytes: [], texts: [], inCapability: false };
+  return { ...address, name, description, line, bytes: [], texts: [], inCapability: false };
 }
 
 function takeBytes(block: Block | undefined, line: string, number: number): void {
@@ -121,38 +114,6 @@ function takeText(block: Block, line: string, number: number): void {
     ...(region === undefined ? {} : { index: Number(region) }),
     ...(at === undefined ? {} : { at }),
   });
-}
-
-function recordOf(
-  block: Block,
-  config: Uint8Array,
-  neighbours: Neighbours,
-  { sizes = {} }: LspciOptions,
-): FunctionRecord {
-  const { domain, bus, devfn, name, line, texts } = block;
-  const own = sizes[name] ?? {};
-  const bars = barsOfDump(config, texts, neighbours, own);
-  for (const { size, index } of bars) {
-    if (!Number.isInteger(Math.log2(size))) throw wrong(line, `BAR ${index} of ${size} bytes`);
-  }
-  const romSize = own.rom ?? romSizeOfDump(config, texts, neighbours);
-  return { domain, bus, devfn, config, bars, romSize, vfBars: vfBarsOfDump(config, own) };
-}
-
-/** All of config space, of which a dump may have only the beginning. */
-function configOf({ bytes, name, line }: Block): Uint8Array {
-  const { length } = bytes;
-  if (length === 0) throw wrong(line, `${name} has no bytes: use lspci -xxx or -xxxx`);
-  const whole = [STD_HEADER_SIZE, CARDBUS_SIZE, CFG_SPACE_SIZE, CFG_SPACE_EXP_SIZE];
-  if (!whole.includes(length)) throw wrong(line, `${name} ends after ${length} bytes`);
-  const config = new Uint8Array(Math.max(length, CFG_SPACE_SIZE));
-  config.set(bytes);
-  // Where capabilities are is known, but not what they are.
-  if (length === STD_HEADER_SIZE) {
-    config[Reg.STATUS] = (config[Reg.STATUS] ?? 0) & ~Status.CAP_LIST;
-    config[Reg.CAPABILITY_LIST] = 0;
-  }
-  return config;
 }
 
 function wrong(line: number, why: string): SyntaxError {

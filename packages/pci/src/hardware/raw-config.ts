@@ -50,6 +50,11 @@ export function bridgeWindows(config: Uint8Array): PciWindow[] {
   return windows.filter(({ start, end }) => end > start);
 }
 
+/** Two bytes; zero behind the end. */
+export function word(bytes: Uint8Array, offset: number): number {
+  return (bytes[offset] ?? 0) | ((bytes[offset + 1] ?? 0) << 8);
+}
+
 /** Four bytes; zero behind the end. */
 export function dword(bytes: Uint8Array, offset: number): number {
   const at = (index: number) => bytes[offset + index] ?? 0;

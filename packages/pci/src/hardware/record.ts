@@ -35,6 +35,8 @@ export interface FunctionRecord {
   /** BARs that each of its virtual functions has. */
   readonly vfBars: readonly RecordedBar[];
   readonly writes?: RecordedWrites;
+  /** What it is, in words. */
+  readonly description?: string;
 }
 
 /** Bytes that somebody has read in a BAR or in the ROM. */

@@ -10,6 +10,7 @@ import { capabilityBytes } from './capabilities/extent.js';
 import { EmulatedFunction, type FunctionOptions } from './function.js';
 import { modelFor } from './models/index.js';
 import type { DeviceModel } from './models/model.js';
+import { dword, word } from './raw-config.js';
 import type { FunctionRecord, RecordedBar, RecordedContents } from './record.js';
 import { VirtualFunction } from './virtual-function.js';
 
@@ -200,12 +201,4 @@ function optionsOf({ config }: FunctionRecord): FunctionOptions {
 /** Whether a record is one of a virtual function, which has no ids of its own. */
 export function isVirtual({ config }: FunctionRecord): boolean {
   return word(config, Reg.VENDOR_ID) === NO_VENDOR;
-}
-
-function word(bytes: Uint8Array, offset: number): number {
-  return (bytes[offset] ?? 0) | ((bytes[offset + 1] ?? 0) << 8);
-}
-
-function dword(bytes: Uint8Array, offset: number): number {
-  return (word(bytes, offset) | (word(bytes, offset + 2) << 16)) >>> 0;
 }

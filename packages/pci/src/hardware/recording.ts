@@ -3,7 +3,7 @@
  * written. A second file may have what was read in BARs and ROMs.
  */
 import { Sriov } from '../bus/regs.js';
-import { findExtendedIn } from './raw-config.js';
+import { findExtendedIn, word } from './raw-config.js';
 import {
   type FunctionRecord,
   parseAddress,
@@ -42,7 +42,7 @@ export function parseRecording(text: string): FunctionRecord[] {
     if (!config || !SIZES.includes(config.length)) throw fail('config space of no size that there is');
     const ranges = (stringOf(json, 'resource') ?? '').split('\n').map((line) => rangeOf(line));
     const sriov = findExtendedIn(config, 0x10);
-    const totalVfs = sriov === 0 ? 0 : wordAt(config, sriov + Sriov.TOTAL_VF);
+    const totalVfs = sriov === 0 ? 0 : word(config, sriov + Sriov.TOTAL_VF);
     const writes = writesOf(json, config.length, fail);
     return {
       ...address,
@@ -147,12 +147,8 @@ function barsOf(ranges: readonly Range[]): RecordedBar[] {
 function romSizeOf(range: Range | undefined, config: Uint8Array, writes: RecordedWrites | undefined): number {
   const register = ((config[HEADER_TYPE] ?? 0) & 0x7f) === 1 ? BRIDGE_ROM_REGISTER : ROM_REGISTER;
   if (writes) {
-    const mask = (wordAt(writes.ones, register) | (wordAt(writes.ones, register + 2) << 16)) & ~0x7ff;
+    const mask = (word(writes.ones, register) | (word(writes.ones, register + 2) << 16)) & ~0x7ff;
     return mask === 0 ? 0 : (mask & -mask) >>> 0;
   }
   return range && (range.flags & Flag.MEM) !== 0 && (range.flags & Flag.SHADOW) === 0 ? range.end - range.start + 1 : 0;
-}
-
-function wordAt(bytes: Uint8Array, offset: number): number {
-  return (bytes[offset] ?? 0) | ((bytes[offset + 1] ?? 0) << 8);
 }

@@ -43,7 +43,8 @@ export class Undo implements AsyncDisposable {
     const errors: unknown[] = [];
     for (let step = this.#steps.pop(); step; step = this.#steps.pop()) {
       try {
-        await step();
+        const pending = step();
+        if (pending !== undefined) await pending;
       } catch (error) {
         errors.push(error);
       }

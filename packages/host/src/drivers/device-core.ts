@@ -265,7 +265,7 @@ export class DeviceCore {
     record.sysfs = dir;
     undo.add(async () => {
       dir.remove();
-      await dir.drained();
+      if (dir.draining) await dir.drained();
       record.sysfs = undefined;
     });
     undo.add(() => announce(dev, 'remove'));
@@ -366,7 +366,7 @@ export class DeviceCore {
     dir.removeEntry('uevent');
     dir.removeGroups(dev.options.groups ?? []);
     dir.removeGroups(deviceClass?.options.devGroups ?? []);
-    await dir.drained();
+    if (dir.draining) await dir.drained();
     try {
       if (bus) await this.#removeFromBus(dev, bus, dir);
     } finally {
@@ -377,12 +377,12 @@ export class DeviceCore {
   /** What is left when the driver is gone. */
   async #removeDir(dev: Device, dir: SysfsDir): Promise<void> {
     const { bus, parent } = dev;
-    await dev.wakeup?.disable();
+    if (dev.wakeup) await dev.wakeup.disable();
     this.#binder.deferred.remove(dev);
     bus?.notify('removed-device', dev);
     announce(dev, 'remove');
     dir.remove();
-    await dir.drained();
+    if (dir.draining) await dir.drained();
     const record = deviceRecord(dev);
     record.sysfs = undefined;
     record.place?.leave();
@@ -397,7 +397,7 @@ export class DeviceCore {
     bus.record?.devicesDir.removeEntry(dev.name);
     if (bus.options.driverOverride) dir.removeGroup(driverOverrideGroup(dev));
     dir.removeGroups(bus.options.devGroups ?? []);
-    await dir.drained();
+    if (dir.draining) await dir.drained();
     bus.record?.devices.delete(dev);
     await this.#binder.release(dev);
   }

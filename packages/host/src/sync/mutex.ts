@@ -2,6 +2,7 @@
  * The sleeping lock. It is handed over: who waits longest gets it, and nobody who comes later can take it in between.
  */
 import { KernelBug } from '../errors.js';
+import { freeRunning } from '../scheduler.js';
 import type { Seams } from '../seams.js';
 import {
   beforeAcquire,
@@ -44,7 +45,14 @@ export class Mutex {
    * @throws KernelBug('lock') - the lock checker refuses it
    * @throws KernelBug('atomic-sleep') - a spin lock is held
    */
-  async lock(options: LockOptions = noOptions): Promise<Held> {
+  lock(options: LockOptions = noOptions): Promise<Held> {
+    const { lockdep, scheduler } = this.#seams;
+    // nobody to ask and nobody to wait for: the usual case, on every path there is
+    if (!this.#locked && !lockdep.enabled && scheduler === freeRunning) return Promise.resolve(this.#take(undefined));
+    return this.#lock(options);
+  }
+
+  async #lock(options: LockOptions): Promise<Held> {
     const acquisition = this.#seams.lockdep.enabled ? this.#announce(options) : undefined;
     const turn = lockSwitchPoint(this.#seams, 'mutex', this.#name);
     if (turn !== undefined) await turn;

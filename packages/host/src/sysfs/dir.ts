@@ -219,6 +219,11 @@ export class SysfsDir implements VfsNode {
     return await file.removeSelf(() => this.#unlink(file));
   }
 
+  /** Whether there is anybody for `drained` to wait for, or was. */
+  get draining(): boolean {
+    return this.#leaving !== undefined;
+  }
+
   /**
    * Waits for those who are busy in what was removed from here so far, or in this directory when it was removed.
    * Whoever removes something and then destroys what show and store look at waits here in between.

@@ -59,5 +59,5 @@ function features(device: VfioDevice): string {
  */
 export async function removeDebugDirectory(directory: SysfsDir | undefined): Promise<void> {
   directory?.remove();
-  await directory?.drained();
+  if (directory?.draining) await directory.drained();
 }

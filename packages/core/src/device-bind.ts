@@ -57,7 +57,7 @@ export async function ioctlBindIommufd(user: DeviceUser, call: IoctlCall): Promi
     await group?.unblock();
     throw error;
   } finally {
-    await runDeferred(deferred);
+    if (deferred.length > 0) await runDeferred(deferred);
   }
   return 0;
 }
@@ -71,7 +71,8 @@ async function bindLocked(
   const { device } = user;
   using _set = await setOf(device).lock.lock();
   if (user.accessGranted) throw invalid('VFIO_DEVICE_BIND_IOMMUFD', 'bound already');
-  await checkToken(device, bind, call);
+  const checked = checkToken(device, bind, call);
+  if (checked !== undefined) await checked;
   const context = contextFromFd(call.process, bind.iommufd);
   try {
     await openBound(user, context, call, deferred);
@@ -118,13 +119,13 @@ async function openBound(
 }
 
 /** Source: drivers/vfio/device_cdev.c vfio_df_check_token() */
-async function checkToken(device: VfioDevice, bind: DeviceBindIommufd, call: IoctlCall): Promise<void> {
+function checkToken(device: VfioDevice, bind: DeviceBindIommufd, call: IoctlCall): void | Promise<void> {
   const given = (bind.flags & DeviceBindFlag.TOKEN) !== 0;
   if (!device.matchTokenUuid) {
     if (given) throw invalid('VFIO_DEVICE_BIND_IOMMUFD', 'the device knows no tokens');
-    return;
+    return undefined;
   }
-  await device.matchTokenUuid(given ? call.copyInAt(bind.tokenUuidPtr, uuidLength) : undefined);
+  return device.matchTokenUuid(given ? call.copyInAt(bind.tokenUuidPtr, uuidLength) : undefined);
 }
 
 /**
@@ -139,8 +140,8 @@ export async function unbindIommufd(user: DeviceUser): Promise<void> {
   const deferred: Deferred = [];
   // from the last one on, when the set is unlocked
   await using rest = new Undo();
-  rest.add(async () => await device.group?.unblock());
-  rest.add(async () => await iommufd?.put());
+  rest.add(() => device.group?.unblock());
+  rest.add(() => iommufd?.put());
   rest.add(() => runDeferred(deferred));
   using _set = await setOf(device).lock.lock();
   try {

@@ -1,7 +1,7 @@
 // Who answers a request of a device file: the core, or the driver.
 
 import type { IoctlCall } from '@vfio/host';
-import type { VfioDevice } from './device.js';
+import type { RuntimePm, VfioDevice } from './device.js';
 import { ioctlAttachPt, ioctlBindIommufd, ioctlDetachPt } from './device-bind.js';
 import type { DeviceUser } from './device-user.js';
 import { VfioError } from './errors.js';
@@ -21,7 +21,7 @@ export async function dispatchDeviceIoctl(user: DeviceUser, call: IoctlCall): Pr
     throw new VfioError('ENOTTY', 'there are no device nodes to bind', { syscall: 'VFIO_DEVICE_BIND_IOMMUFD' });
   }
   if (!user.accessGranted) throw new VfioError('EINVAL', 'access is not granted', { syscall: 'ioctl' });
-  await resume(device);
+  if (device.runtimePm) await resume(device, device.runtimePm);
   try {
     if (!user.group) {
       if (call.request === Request.DEVICE_ATTACH_IOMMUFD_PT) return await ioctlAttachPt(user, call);
@@ -37,14 +37,14 @@ export async function dispatchDeviceIoctl(user: DeviceUser, call: IoctlCall): Pr
         return await device.ioctl(call);
     }
   } finally {
-    await device.runtimePm?.suspend();
+    if (device.runtimePm) await device.runtimePm.suspend();
   }
 }
 
 /** Source: drivers/vfio/vfio_main.c vfio_device_pm_runtime_get() */
-async function resume(device: VfioDevice): Promise<void> {
+async function resume(device: VfioDevice, runtimePm: RuntimePm): Promise<void> {
   try {
-    await device.runtimePm?.resume();
+    await runtimePm.resume();
   } catch (cause) {
     device.vfio.host.log.info('runtime resume failed', device.dev.name);
     throw new VfioError('EIO', 'the device can not be resumed', { syscall: 'ioctl', subject: device.dev.name, cause });

@@ -43,7 +43,7 @@ async function openFirst(device: VfioDevice, use: () => Promise<DeviceBackend>, 
   undo.add(() => {
     delete record.opened;
   });
-  await device.openDevice?.();
+  if (device.openDevice) await device.openDevice();
   undo.keep();
 }
 
@@ -72,8 +72,8 @@ async function closeLast(device: VfioDevice, deferred: Deferred): Promise<void> 
     delete record.opened;
     opened?.module?.put();
   });
-  rest.add(async () => await opened?.backend.release(device, deferred));
-  await device.closeDevice?.();
+  rest.add(() => opened?.backend.release(device, deferred));
+  if (device.closeDevice) await device.closeDevice();
 }
 
 /**

@@ -199,7 +199,7 @@ async function initRecord(vfio: Vfio, device: VfioDevice, dev: Device, ownedBy: 
     delete device.record;
   });
   undo.add(() => releaseDeviceSet(device));
-  await device.init?.();
+  if (device.init) await device.init();
   undo.keep();
   host.devices.init(record.device);
   device.state = 'allocated';

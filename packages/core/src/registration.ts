@@ -93,10 +93,10 @@ export async function unregisterGroupDev(device: VfioDevice, options: Unregister
   await host.lockdep.enter(`unregister ${record.name}`, async () => {
     await device.group?.removeDevice(device);
     record.vfio.ungrouped.delete(device);
-    await removeDebugDirectory(record.debugRoot);
+    if (record.debugRoot) await removeDebugDirectory(record.debugRoot);
     await host.devices.del(record.device);
     dropRegistration(record);
-    await waitForUsers(device, record, options);
+    if (!record.unregistered.done) await waitForUsers(device, record, options);
     device.state = 'unregistered';
     await leaveGroup(device);
   });
@@ -105,7 +105,6 @@ export async function unregisterGroupDev(device: VfioDevice, options: Unregister
 async function waitForUsers(device: VfioDevice, record: DeviceRecord, options: UnregisterOptions): Promise<void> {
   const { host } = record.vfio;
   let interruptible = options.signal;
-  if (record.unregistered.done) return;
   for (let count = 0; ; count++) {
     device.request?.(count);
     const outcome = await record.unregistered.waitTimeout(requestIntervalMs, interruptible);

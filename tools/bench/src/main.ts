@@ -30,14 +30,12 @@ function count(text: string, option: string): number {
 }
 
 /** Measures the subjects of a machine whose names have the word. */
-async function figures(bench: Bench, only: string, effort: Effort): Promise<Map<string, Figure>> {
-  const found = new Map<string, Figure>();
+async function figures(bench: Bench, only: string, effort: Effort, found: Map<string, Figure>): Promise<void> {
   for (const { name, floor, work } of bench.subjects) {
     if (!name.includes(only)) continue;
     const [ns = Number.NaN, floorNs = Number.NaN] = await measure([work, floors[floor]], effort);
     found.set(name, { ns, floorNs });
   }
-  return found;
 }
 
 function pathRow({ name, floor, target }: Subject, free: Figure, checked: Figure): string[] {
@@ -51,20 +49,22 @@ async function paths(only: string, effort: Effort, write: Write): Promise<void> 
   const floorNs = await measure(Object.values(floors), effort);
   const floorRows = Object.keys(floors).map((name, i) => [name, duration(floorNs[i] ?? Number.NaN)]);
   console.log(`${write(['floor', 'time'], floorRows)}\n`);
-  const rows: string[][] = [];
-  for (const make of benches) {
-    const modes: Map<string, Figure>[] = [];
-    let subjects: readonly Subject[] = [];
-    for (const checked of [false, true]) {
+  // nobody has both modes in one program: what the compiler learns in checked mode would slow the other down
+  const modes: Map<string, Figure>[] = [];
+  const subjects: Subject[] = [];
+  for (const checked of [false, true]) {
+    const found = new Map<string, Figure>();
+    for (const make of benches) {
       await using bench = await make(checked);
-      subjects = bench.subjects;
-      modes.push(await figures(bench, only, effort));
+      if (!checked) subjects.push(...bench.subjects);
+      await figures(bench, only, effort, found);
     }
-    for (const subject of subjects) {
-      const [free, checked] = modes.map((mode) => mode.get(subject.name));
-      if (free && checked) rows.push(pathRow(subject, free, checked));
-    }
+    modes.push(found);
   }
+  const rows = subjects.flatMap((subject) => {
+    const [free, checked] = modes.map((mode) => mode.get(subject.name));
+    return free && checked ? [pathRow(subject, free, checked)] : [];
+  });
   const header = ['path', 'time', 'rate', 'to floor', 'floor', 'target', 'result', 'checked', 'to unchecked'];
   console.log(`${write(header, rows)}\n`);
 }

@@ -13,6 +13,7 @@ import { Devtmpfs } from './fs/devtmpfs.js';
 import { ProcFs } from './fs/proc.js';
 import { TmpfsDirectory } from './fs/tmpfs.js';
 import { Vfs } from './fs/vfs.js';
+import { BusMemory } from './iommu/bus-memory.js';
 import { Iommu } from './iommu/iommu.js';
 import { IommuSysfs } from './iommu/iommu-sysfs.js';
 import type { IommuOptions } from './iommu/unit.js';
@@ -114,7 +115,8 @@ export class Host implements Seams, AsyncDisposable {
     this.chrdevs = new CharDevices(this, options);
     this.devtmpfs = new Devtmpfs(this, this.chrdevs);
     this.irq = new InterruptController(this, options);
-    this.iommu = new Iommu({ seams: this, memory: this.memory, sysfs: this.sysfs, doorbell: this.irq }, options.iommu);
+    const memory = new BusMemory(this.memory);
+    this.iommu = new Iommu({ seams: this, memory, sysfs: this.sysfs, doorbell: this.irq }, options.iommu);
     this.devices = new DeviceCore(this, options);
     this.iommuSysfs = new IommuSysfs(this);
     this.misc = new MiscDevices(this);

@@ -11,6 +11,34 @@ function setUp(options = {}) {
   return { host, memory, mm: new AddressSpace(host, memory) };
 }
 
+describe('AddressSpace.mapRange', () => {
+  it('maps memory that exists, and keeps it until it is unmapped', () => {
+    const { memory, mm } = setUp();
+    const buffer = new ArrayBuffer(2 * PAGE_SIZE);
+    const range = memory.adopt(buffer, 'test');
+    const address = mm.mapRange(range, { prot: RW });
+    range.put();
+    mm.copyTo(address + 5n, Uint8Array.of(1, 2, 3));
+    expect([...new Uint8Array(buffer, 5, 3)]).toEqual([1, 2, 3]);
+    const [run] = mm.pinPages(address, 2, true);
+    expect([run?.pfn, run?.pages, run?.reserved]).toEqual([range.basePfn, 2, false]);
+    run?.unpin();
+    mm.munmap(address, 2 * PAGE_SIZE);
+    expect(range.count).toBe(0);
+    expect(() => mm.copyFrom(address, 1)).toThrow(errno('EFAULT'));
+  });
+
+  it('maps at an address, and for reading only', () => {
+    const { memory, mm } = setUp();
+    const range = memory.alloc(1, 'test');
+    const address = mm.mapRange(range, { prot: Prot.READ, addr: 0x7000_0000n, fixed: true });
+    expect(address).toBe(0x7000_0000n);
+    expect(() => mm.copyTo(address, Uint8Array.of(1))).toThrow(errno('EFAULT'));
+    mm.munmap(address, PAGE_SIZE);
+    range.put();
+  });
+});
+
 describe('AddressSpace.mmap', () => {
   it('gives zeroed memory of whole pages, where there is room', () => {
     const { mm } = setUp();

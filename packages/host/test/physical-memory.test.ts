@@ -212,3 +212,71 @@ describe('PhysicalMemory.addMmio', () => {
     expect(() => memory.addMmio(range.basePfn - 1, 2, window)).toThrow(errno('EBUSY'));
   });
 });
+
+describe('windows that have to ask somebody', () => {
+  /** A window whose answers wait until they are let go. */
+  function asking() {
+    const log: string[] = [];
+    const waiting: (() => void)[] = [];
+    const later = (text: string, done: () => void) =>
+      new Promise<void>((resolve) => {
+        log.push(text);
+        waiting.push(() => {
+          done();
+          resolve();
+        });
+      });
+    const window = {
+      read: (_: number, into: Uint8Array) => void into.fill(0xff),
+      write: () => {},
+      readLater: (offset: number, into: Uint8Array) =>
+        later(`read ${offset}+${into.length}`, () => void into.fill(0x11)),
+      writeLater: (offset: number, from: Uint8Array) => later(`write ${offset}+${from.length}`, () => {}),
+    };
+    return { window, log, answer: () => waiting.shift()?.() };
+  }
+
+  it('are waited for by bus masters, who ask once for all pages, and by nobody else', async () => {
+    const { memory } = setUp();
+    const { window, log, answer } = asking();
+    const placed = memory.placeMmio(3, window);
+    const bytes = new Uint8Array(2 * PAGE_SIZE);
+    const reading = memory.readBus(placed.basePfn * PAGE_SIZE + 100, bytes);
+    expect(reading).toBeInstanceOf(Promise);
+    expect(bytes[0]).toBe(0);
+    answer();
+    await reading;
+    expect(bytes.every((byte) => byte === 0x11)).toBe(true);
+    const writing = memory.writeBus(placed.basePfn * PAGE_SIZE, bytes.subarray(0, 4));
+    answer();
+    await writing;
+    expect(log).toEqual([`read 100+${2 * PAGE_SIZE}`, 'write 0+4']);
+    memory.read(placed.basePfn * PAGE_SIZE, bytes);
+    expect(bytes[0]).toBe(0xff);
+  });
+
+  it('give their frames back, and let memory beside them answer at once', () => {
+    const { memory } = setUp();
+    const { window } = asking();
+    const placed = memory.placeMmio(3, window);
+    const range = memory.alloc(1, 'test');
+    expect(memory.at(placed.basePfn)).toBeUndefined();
+    expect(memory.readBus(range.basePfn * PAGE_SIZE, new Uint8Array(8))).toBeUndefined();
+    placed[Symbol.dispose]();
+    placed[Symbol.dispose]();
+    expect(memory.alloc(3, 'test').basePfn).toBe(placed.basePfn);
+  });
+
+  it('fail a transfer when one of its parts fails, after all of them are done', async () => {
+    const { memory } = setUp();
+    const failing = {
+      read: () => {},
+      write: () => {},
+      readLater: () => Promise.reject(new Error('gone')),
+      writeLater: () => Promise.reject(new Error('gone')),
+    };
+    const placed = memory.placeMmio(1, failing);
+    await expect(memory.readBus(placed.basePfn * PAGE_SIZE, new Uint8Array(4))).rejects.toThrow('gone');
+    await expect(memory.writeBus(placed.basePfn * PAGE_SIZE, new Uint8Array(4))).rejects.toThrow('gone');
+  });
+});

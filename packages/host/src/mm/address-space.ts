@@ -92,6 +92,21 @@ export class AddressSpace implements UserMemory {
   }
 
   /**
+   * Maps memory that exists already, shared with whoever has it. The address space takes its own reference to it.
+   *
+   * @returns the address
+   * @throws as {@link mmap}
+   */
+  mapRange(range: PageRange, options: Omit<MapOptions, 'length' | 'shared'>): bigint {
+    this.#checkAlive();
+    const start = this.#place({ ...options, length: range.length }, range.length, PAGE_SIZE);
+    this.#seams.faults.check('mmap_region:vma');
+    const mayProt = Prot.READ | Prot.WRITE;
+    this.#insert(start, range.length, { ...options, mayProt, shared: true, hugetlb: false, backing: range.get() });
+    return BigInt(start);
+  }
+
+  /**
    * Maps what a file's `mmap` returned. The address space takes its own reference to the file.
    *
    * @returns the address

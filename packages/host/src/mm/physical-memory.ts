@@ -19,6 +19,15 @@ export interface MmioWindow {
   read(offset: number, into: Uint8Array): void;
   /** Writes `from` at `offset` from the start of the window. */
   write(offset: number, from: Uint8Array): void;
+  /** As `read`, for a bus master, of a window that has to ask somebody; there with `writeLater` or not at all. */
+  readLater?(offset: number, into: Uint8Array): Promise<void>;
+  /** As `write`, for a bus master. */
+  writeLater?(offset: number, from: Uint8Array): Promise<void>;
+}
+
+/** Frames that were taken for a window; given back with it. */
+export interface PlacedWindow extends Disposable {
+  readonly basePfn: number;
 }
 
 /** What {@link PhysicalMemory} is built with. */
@@ -246,6 +255,22 @@ export class PhysicalMemory {
     return { [Symbol.dispose]: () => void this.#windows.delete(basePfn) };
   }
 
+  /**
+   * As {@link addMmio}, wherever frames are free.
+   *
+   * @throws ENOMEM - the physical address space is used up
+   */
+  placeMmio(pages: number, window: MmioWindow): PlacedWindow {
+    const basePfn = this.#takeFrames(pages);
+    this.#windows.set(basePfn, { pages, window });
+    return {
+      basePfn,
+      [Symbol.dispose]: () => {
+        if (this.#windows.delete(basePfn)) this.#freeFrames(basePfn, pages);
+      },
+    };
+  }
+
   /** Reads at a physical address. What is neither memory nor a device reads as all ones, as a bus would answer. */
   read(phys: number, into: Uint8Array): void {
     this.#walk(
@@ -269,6 +294,37 @@ export class PhysicalMemory {
         window?.write(offset, part);
       },
     );
+  }
+
+  /** As {@link read}, for a bus master, who can wait: a promise when a window has to ask somebody. */
+  readBus(phys: number, into: Uint8Array): void | Promise<void> {
+    const later: Promise<void>[] = [];
+    this.#walk(
+      phys,
+      into,
+      (range, offset, part) => range.read(offset, part),
+      (window, offset, part) => {
+        if (window === undefined) part.fill(0xff);
+        else if (window.readLater === undefined) window.read(offset, part);
+        else later.push(window.readLater(offset, part));
+      },
+    );
+    return later.length === 0 ? undefined : allOf(later);
+  }
+
+  /** As {@link write}, for a bus master, who can wait: a promise when a window has to ask somebody. */
+  writeBus(phys: number, from: Uint8Array): void | Promise<void> {
+    const later: Promise<void>[] = [];
+    this.#walk(
+      phys,
+      from,
+      (range, offset, part) => range.write(offset, part),
+      (window, offset, part) => {
+        if (window?.writeLater === undefined) window?.write(offset, part);
+        else later.push(window.writeLater(offset, part));
+      },
+    );
+    return later.length === 0 ? undefined : allOf(later);
   }
 
   /** The bytes at a physical address without a copy, or undefined when they are not contiguous memory. */
@@ -307,8 +363,12 @@ export class PhysicalMemory {
     this.#epoch++;
     this.#ranges.delete(range.basePfn);
     this.#hugePagesFree += range.hugePages;
-    let base = range.basePfn;
-    let pages = range.pages;
+    this.#freeFrames(range.basePfn, range.pages);
+  }
+
+  #freeFrames(first: number, count: number): void {
+    let base = first;
+    let pages = count;
     const below = this.#free.getPairOrNextLower(base);
     if (below !== undefined && below[0] + below[1] === base) {
       this.#free.delete(below[0]);
@@ -369,12 +429,20 @@ export class PhysicalMemory {
         done += length;
         continue;
       }
-      const length = Math.min(bytes.length - done, PAGE_SIZE - (at % PAGE_SIZE));
       const found = this.#windows.getPairOrNextLower(pfn);
       const inside = found !== undefined && pfn < found[0] + found[1].pages;
       const offset = inside ? at - found[0] * PAGE_SIZE : 0;
+      // who has to be asked is asked once
+      const whole = inside && found[1].window.readLater !== undefined;
+      const toEnd = whole ? found[1].pages * PAGE_SIZE - offset : PAGE_SIZE - (at % PAGE_SIZE);
+      const length = Math.min(bytes.length - done, toEnd);
       other(inside ? found[1].window : undefined, offset, bytes.subarray(done, done + length));
       done += length;
     }
   }
+}
+
+/** Resolves when all have been done; fails as the first that fails, when none is under way any more. */
+async function allOf(parts: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(parts)) if (result.status === 'rejected') throw result.reason;
 }

@@ -4,16 +4,15 @@
  */
 import type { Device } from '../drivers/device.js';
 import { SystemError } from '../errors.js';
-import type { Process } from '../process/process.js';
 import { Kref } from '../sync/kref.js';
 import type { Attribute } from '../sysfs/attribute.js';
 import type { SysfsDir } from '../sysfs/dir.js';
 import type { LazyEntry } from '../sysfs/lazy.js';
-import { sysfsStreq } from '../sysfs/parse.js';
-import { type DomainKind, IommuDomain, IommuProt } from './domain.js';
+import { type DomainKind, IommuDomain } from './domain.js';
+import { addGroupFiles, groupFile } from './group-files.js';
 import type { Iommu } from './iommu.js';
 import { GroupPasids } from './pasids.js';
-import { formatReservedRegions, mergeReservedRegions, type ReservedRegion } from './reserved.js';
+import { mapDirect, mergeReservedRegions, type ReservedRegion } from './reserved.js';
 import type { IommuUnit } from './unit.js';
 
 /** What `/sys/kernel/iommu_groups/<id>/type` says; 'unknown' is a group without a default domain. */
@@ -52,7 +51,7 @@ export class IommuGroup implements LazyEntry {
     this.#dir = iommu.groupsDir.mkdir(String(id));
     try {
       this.#devicesDir = this.#dir.mkdir('devices');
-      this.#addFiles();
+      addGroupFiles(this, this.#dir);
     } catch (error) {
       this.#dir.remove();
       throw error;
@@ -110,16 +109,7 @@ export class IommuGroup implements LazyEntry {
 
   /** Describes a file of its directory. */
   describeEntry(name: string): Attribute {
-    switch (name) {
-      case 'reserved_regions':
-        return { name, mode: 0o444, show: () => formatReservedRegions(this.reservedRegions()) };
-      case 'type': {
-        const show = () => `${this.type}\n`;
-        return { name, mode: 0o644, show, store: (text, process) => this.#storeType(text, process) };
-      }
-      default:
-        return { name, mode: 0o444, show: () => `${this.name}\n` };
-    }
+    return groupFile(this, this.#iommu, name);
   }
 
   /** Takes a reference. */
@@ -144,7 +134,7 @@ export class IommuGroup implements LazyEntry {
    * @source drivers/iommu/iommu.c iommu_group_claim_dma_owner()
    */
   claimDmaOwner(owner: object): void {
-    if (this.#ownerCount > 0) throw this.#error('EPERM', this.#useReason(), 'iommu_group_claim_dma_owner');
+    if (this.#ownerCount > 0) throw this.#error('EPERM', this.useReason, 'iommu_group_claim_dma_owner');
     this.#takeOwnership(owner, 'iommu_group_claim_dma_owner');
   }
 
@@ -160,7 +150,7 @@ export class IommuGroup implements LazyEntry {
       this.#takeOwnership(owner, 'iommu_device_claim_dma_owner');
       return;
     }
-    if (this.#owner !== owner) throw this.#error('EPERM', this.#useReason(), 'iommu_device_claim_dma_owner');
+    if (this.#owner !== owner) throw this.#error('EPERM', this.useReason, 'iommu_device_claim_dma_owner');
     this.#ownerCount++;
   }
 
@@ -193,6 +183,12 @@ export class IommuGroup implements LazyEntry {
     return this.#ownerCount > 0;
   }
 
+  /** Who uses the group's DMA, in words. */
+  get useReason(): string {
+    if (this.#owner !== undefined) return 'the group has a DMA owner';
+    return `native drivers use ${this.#ownerCount} of its devices`;
+  }
+
   /**
    * A native driver is about to use DMA of one device. Counted for each device.
    *
@@ -202,7 +198,7 @@ export class IommuGroup implements LazyEntry {
   useDefaultDomain(): void {
     const used = this.#owner !== undefined || this.#domain !== this.#defaultDomain || this.#hasPasids;
     if (this.#ownerCount > 0 && used) {
-      throw this.#error('EBUSY', this.#useReason(), 'iommu_device_use_default_domain');
+      throw this.#error('EBUSY', this.useReason, 'iommu_device_use_default_domain');
     }
     this.#ownerCount++;
   }
@@ -382,36 +378,6 @@ export class IommuGroup implements LazyEntry {
     }
   }
 
-  #addFiles(): void {
-    this.#dir.addLazyFile('reserved_regions', this);
-    this.#dir.addLazyFile('type', this);
-    if (this.name !== undefined) this.#dir.addLazyFile('name', this);
-  }
-
-  /** Changes the kind of the default domain. Source: drivers/iommu/iommu.c iommu_group_store_type() */
-  #storeType(text: string, process: Process): void {
-    const { credentials } = process;
-    if (!credentials.capable('SYS_ADMIN') || !credentials.capable('SYS_RAWIO')) {
-      throw this.#error('EACCES', 'needs SYS_ADMIN and SYS_RAWIO', 'write');
-    }
-    const [first] = this.#devices.keys();
-    const unit = first === undefined ? undefined : this.#iommu.unitOf(first);
-    if (unit === undefined || this.#defaultDomain === undefined) {
-      throw this.#error('EINVAL', 'the group has no default domain', 'write');
-    }
-    const kind = sysfsStreq(text, 'auto')
-      ? unit.defaultDomain
-      : (['identity', 'DMA', 'DMA-FQ'] as const).find((word) => sysfsStreq(text, word));
-    if (kind === undefined) throw this.#error('EINVAL', `unknown type ${JSON.stringify(text)}`, 'write');
-    if (this.#ownerCount > 0) throw this.#error('EPERM', this.#useReason(), 'write');
-    this.setupDefaultDomain(unit, kind);
-  }
-
-  #useReason(): string {
-    if (this.#owner !== undefined) return 'the group has a DMA owner';
-    return `native drivers use ${this.#ownerCount} of its devices`;
-  }
-
   #release(): void {
     this.#switchTo(undefined);
     this.#defaultDomain?.free();
@@ -419,21 +385,7 @@ export class IommuGroup implements LazyEntry {
     this.#dir.remove();
   }
 
-  #error(code: 'EACCES' | 'EPERM' | 'EBUSY' | 'EINVAL' | 'ENODEV', reason: string, syscall: string): SystemError {
+  #error(code: 'EPERM' | 'EBUSY' | 'EINVAL' | 'ENODEV', reason: string, syscall: string): SystemError {
     return new SystemError(code, reason, { syscall, subject: `group ${this.id}` });
-  }
-}
-
-/** Firmware's regions stay reachable at their own addresses. Source: iommu_create_device_direct_mappings() */
-function mapDirect(domain: IommuDomain, regions: readonly ReservedRegion[]): void {
-  if (!domain.paging) return;
-  const page = domain.pageSizes & -domain.pageSizes;
-  for (const { start, end, type } of regions) {
-    if (type !== 'direct' && type !== 'direct-relaxable') continue;
-    const last = end - (end % page);
-    for (let iova = start - (start % page); iova <= last; iova += page) {
-      if (domain.iovaToPhys(iova) !== undefined) continue;
-      domain.map(iova, Number(iova), page, IommuProt.READ | IommuProt.WRITE);
-    }
   }
 }

@@ -2,6 +2,7 @@
  * IOVA ranges that hardware or firmware keeps for itself: the interrupt window, memory that firmware wants mapped one to one,
  * and ranges that a device cannot use.
  */
+import { type IommuDomain, IommuProt } from './domain.js';
 
 /** What a reserved range is for, in the words of `reserved_regions`. 'sw-msi' is a window that Linux itself picks for doorbells. */
 export type ReservedType = 'direct' | 'direct-relaxable' | 'reserved' | 'msi' | 'sw-msi';
@@ -52,6 +53,25 @@ export function formatReservedRegions(regions: readonly ReservedRegion[]): strin
   return regions
     .map(({ start, end, type }) => `${address(start)} ${address(end)} ${type === 'sw-msi' ? 'msi' : type}\n`)
     .join('');
+}
+
+/**
+ * Maps firmware's regions one to one, as far as nothing is mapped there: they stay reachable at their own addresses.
+ *
+ * @throws ENOMEM - no memory for the table
+ * @source drivers/iommu/iommu.c iommu_create_device_direct_mappings()
+ */
+export function mapDirect(domain: IommuDomain, regions: readonly ReservedRegion[]): void {
+  if (!domain.paging) return;
+  const page = domain.pageSizes & -domain.pageSizes;
+  for (const { start, end, type } of regions) {
+    if (type !== 'direct' && type !== 'direct-relaxable') continue;
+    const last = end - (end % page);
+    for (let iova = start - (start % page); iova <= last; iova += page) {
+      if (domain.iovaToPhys(iova) !== undefined) continue;
+      domain.map(iova, Number(iova), page, IommuProt.READ | IommuProt.WRITE);
+    }
+  }
 }
 
 function compareRegions(a: ReservedRegion, b: ReservedRegion): number {

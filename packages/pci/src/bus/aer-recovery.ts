@@ -2,9 +2,9 @@
  * Recovery from an error: everybody behind the link is asked what to do, the link is reset if the error was fatal, and each of the
  * drivers is taken through as many steps as the answers ask for. One that does not want ends the recovery for all.
  */
-import { isSystemError } from '@vfio/host';
 import type { PciDev } from './pci-dev.js';
 import { type ErsResult, type PciErrorHandlers, pciDriverOf } from './pci-driver.js';
+import { getAwake } from './power.js';
 import { ExpType, HeaderType } from './regs.js';
 import { bridgeSecondaryBusReset, hasMethod, resetFlr, slotCanReset } from './reset-methods.js';
 
@@ -21,7 +21,7 @@ export async function doRecovery(pdev: PciDev, severity: 'non-fatal' | 'fatal'):
   const bridge = linkAbove(pdev);
   const affected = () => below(bridge);
   const awake = affected();
-  for (const dev of awake) await wake(dev);
+  for (const dev of awake) await getAwake(dev);
   try {
     const status = await recover(bridge, affected, severity);
     if (status === 'recovered') {
@@ -75,15 +75,6 @@ function below(bridge: PciDev): readonly PciDev[] {
   const all = (devices: readonly PciDev[]): PciDev[] =>
     devices.flatMap((dev) => [dev, ...all(dev.subordinate?.devices ?? [])]);
   return bridge.subordinate ? all(bridge.subordinate.devices) : [bridge];
-}
-
-async function wake(pdev: PciDev): Promise<void> {
-  try {
-    await pdev.pm.getSync();
-  } catch (error) {
-    // Its driver hears of the error all the same.
-    if (!isSystemError(error)) throw error;
-  }
 }
 
 /** Source: drivers/pci/pcie/err.c report_error_detected() */

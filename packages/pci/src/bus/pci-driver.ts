@@ -5,6 +5,7 @@ import { Driver, isSystemError, type Module, SystemError } from '@vfio/host';
 import type { PciBusType } from './bus-type.js';
 import { iovRemove } from './iov.js';
 import { isPciDev, type PciDev } from './pci-dev.js';
+import { getAwake } from './power.js';
 import { PowerState } from './power-state.js';
 
 /** Matches any value. Source: include/linux/mod_devicetable.h PCI_ANY_ID */
@@ -189,7 +190,7 @@ export async function probeDevice(pdev: PciDev, driver: PciDriver): Promise<void
   const id = offered ? matchDevice(driver, pdev) : undefined;
   if (!id) throw new SystemError('ENODEV', `not for driver ${driver.name}`, { subject: pdev.name });
   // Whoever does not want to keep it awake gives this user back in its probe.
-  await pdev.pm.getSync();
+  await getAwake(pdev);
   try {
     await driver.pci.probe(pdev, id);
   } catch (error) {
@@ -200,7 +201,7 @@ export async function probeDevice(pdev: PciDev, driver: PciDriver): Promise<void
 
 /** A driver gives a function back. Source: drivers/pci/pci-driver.c pci_device_remove() */
 export async function removeDevice(pdev: PciDev, driver: PciDriver): Promise<void> {
-  await pdev.pm.getSync();
+  await getAwake(pdev);
   await driver.pci.remove?.(pdev);
   pdev.pm.putNoidle();
   pdev.runtimeOps = undefined;

@@ -3,7 +3,7 @@
  *
  * Differs: hardware is in its new state at once, so nothing waits for it.
  */
-import { DeviceWakeup, RuntimePm, type RuntimePmOps, SystemError } from '@vfio/host';
+import { DeviceWakeup, isSystemError, RuntimePm, type RuntimePmOps, SystemError } from '@vfio/host';
 import { updateResource } from './assign-resources.js';
 import { readConfigWord, writeConfigWord } from './config.js';
 import type { PciDev } from './pci-dev.js';
@@ -115,6 +115,19 @@ export function runtimePmInit(pdev: PciDev): RuntimePm {
   pm.forbidInitially();
   pm.enable();
   return pm;
+}
+
+/**
+ * One more user of a function, for whom it is awake if it can be: one that does not wake up goes on like any other.
+ *
+ * @source drivers/pci/pci-driver.c local_pci_probe(), pci_device_remove(), drivers/pci/pcie/err.c pci_pm_runtime_get_sync()
+ */
+export async function getAwake({ pm }: PciDev): Promise<void> {
+  try {
+    await pm.getSync();
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+  }
 }
 
 /**

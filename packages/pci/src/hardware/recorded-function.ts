@@ -2,7 +2,7 @@
  * One function out of a record: its registers keep, clear and refuse what those of the real one did, its capabilities work, and
  * a known device is behind its BARs.
  */
-import { BridgeReg, CapId, ExtCapId, HeaderType, Msi, Msix, Reg, Sriov, STD_HEADER_SIZE } from '../bus/regs.js';
+import { BridgeReg, CapId, ExtCapId, HeaderType, Msi, Msix, Pm, Reg, Sriov, STD_HEADER_SIZE } from '../bus/regs.js';
 import { type BarDevice, type BarOptions, MemoryBar } from './bar.js';
 import { EmulatedBridge } from './bridge.js';
 import { attachCapabilities } from './capabilities/attach.js';
@@ -99,9 +99,11 @@ function loadRegister(
   for (let at = offset; at < offset + 4; at++) if (!covered.has(at)) config.keep(at, 1, config.writable(at, 1));
 }
 
-/** No kernel has been there yet: it interrupts nobody, and has no virtual functions. */
+/** No kernel has been there yet: it is awake, interrupts nobody, and has no virtual functions. */
 function disarm(fn: EmulatedFunction): void {
   const { config, capabilities } = fn;
+  const pm = capabilities.find(CapId.PM);
+  if (pm !== 0) clear(fn, pm + Pm.CTRL, Pm.CTRL_STATE_MASK);
   const msi = capabilities.find(CapId.MSI);
   if (msi !== 0) clear(fn, msi + Msi.FLAGS, Msi.FLAGS_ENABLE);
   const msix = capabilities.find(CapId.MSIX);

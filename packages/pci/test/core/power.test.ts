@@ -2,7 +2,7 @@ import { Feature, FeatureFlag, IrqSetFlag, irqSet, PciIrqIndex, Request } from '
 import { describe, expect, it, vi } from 'vitest';
 import { doRecovery } from '../../src/bus/aer-recovery.js';
 import { PowerState } from '../../src/bus/power-state.js';
-import { Pm, Reg } from '../../src/bus/regs.js';
+import { CapId, Pm, Reg } from '../../src/bus/regs.js';
 import { aerErrDetected } from '../../src/core/events.js';
 import { setPowerState } from '../../src/core/power.js';
 import { expCap, pmCap } from '../bus/service-lab.js';
@@ -257,5 +257,22 @@ describe('events', () => {
       errno('EOPNOTSUPP'),
     );
     await open.process.exit();
+  });
+});
+
+describe('a function that does not wake up any more', () => {
+  it('can be taken from its driver, and given to it', async () => {
+    const fn = everyBar();
+    await using lab = await CoreLab.create({ functions: [[0x08, labBridge([[0, fn]])]], bind: [NAME] });
+    expect(lab.pdev().pm.status).toBe('suspended');
+    const control = fn.cap(CapId.PM) + Pm.CTRL;
+    const readConfig = fn.readConfig.bind(fn);
+    vi.spyOn(fn, 'readConfig').mockImplementation((offset, width) =>
+      offset === control ? readConfig(offset, width) | Pm.CTRL_STATE_MASK : readConfig(offset, width),
+    );
+    await lab.unbind();
+    expect(lab.pdev().driver).toBeUndefined();
+    await lab.bind();
+    expect(lab.pdev().driver?.name).toBe('vfio-pci');
   });
 });

@@ -227,4 +227,15 @@ describe('a dump that is not whole', () => {
     const { functions } = recordedMachine(parseLspci(text));
     expect(functions.get('0000:00:02.0')?.msix).toBeUndefined();
   });
+
+  it('may be of a function that slept: it is awake in the machine, and after each reset', () => {
+    const text = dump({ 4: 0x0010_0000, 52: 0x40, 64: 0x0003_0001, 68: 0x0000_0003 });
+    const fn = recordedMachine(parseLspci(text)).functions.get('0000:00:02.0');
+    const state = () => (fn?.readConfig(0x44, 2) ?? 0) & 3;
+    expect(state()).toBe(0);
+    fn?.writeConfig(0x44, 2, 3);
+    expect(state()).toBe(3);
+    fn?.reset('bus');
+    expect(state()).toBe(0);
+  });
 });

@@ -11,7 +11,7 @@ import {
 } from '../../bus/config.js';
 import type { PciWidth } from '../../bus/function.js';
 import { Command, Reg } from '../../bus/regs.js';
-import { downWriteMemory, memoryEnabled, zapAndDownWrite } from '../memory.js';
+import { downWriteMemory, memoryEnabled, zapAndDownWrite, zapBars } from '../memory.js';
 import { isBar } from './config-map.js';
 import { barRegisters, type ConfigState, configUnblocked } from './config-state.js';
 
@@ -30,19 +30,40 @@ export function writeHeader(state: ConfigState, at: number, width: PciWidth, val
   return at === Reg.COMMAND + 1 ? emulateIntxDisable(state) : undefined;
 }
 
-async function writeCommand(state: ConfigState, width: PciWidth, value: number): Promise<void> {
-  const { device, pdev, vconfig } = state;
+/** Mostly nobody is in the way and nobody has to be told: then there is nothing to wait for. */
+function writeCommand(state: ConfigState, width: PciWidth, value: number): undefined | Promise<void> {
+  const { device, pdev } = state;
+  const alone = pdev.cfgBlocked === undefined && device.dmabufs.size === 0;
+  const held = alone ? device.memoryLock.tryWrite() : undefined;
+  if (!held) return writeCommandLater(state, width, value);
+  try {
+    if ((value & Command.MEMORY) === 0) zapBars(device);
+    changeCommand(state, width, value, readConfigWord(pdev, Reg.COMMAND));
+  } finally {
+    held.release();
+  }
+  return emulateIntxDisable(state);
+}
+
+async function writeCommandLater(state: ConfigState, width: PciWidth, value: number): Promise<void> {
+  const { device, pdev } = state;
   const physical = await userReadConfig(pdev, Reg.COMMAND, 2);
   {
     using _held = await ((value & Command.MEMORY) === 0 ? zapAndDownWrite(device) : downWriteMemory(device));
     if ((value & Command.MEMORY) === 0) await device.dmabufs.move(true);
     await configUnblocked(pdev);
-    if (wasReset(state, physical, value)) restoreBars(state);
-    state.writeBits(Reg.COMMAND, width, value);
-    vconfig.set(Reg.COMMAND, 2, (vconfig.get(Reg.COMMAND, 2) & ~DECODES) | (value & DECODES));
+    changeCommand(state, width, value, physical);
     if (memoryEnabled(device)) await device.dmabufs.move(false);
   }
   await emulateIntxDisable(state);
+}
+
+/** @param physical - what the hardware had before */
+function changeCommand(state: ConfigState, width: PciWidth, value: number, physical: number): void {
+  const { vconfig } = state;
+  if (wasReset(state, physical, value)) restoreBars(state);
+  state.writeBits(Reg.COMMAND, width, value);
+  vconfig.set(Reg.COMMAND, 2, (vconfig.get(Reg.COMMAND, 2) & ~DECODES) | (value & DECODES));
 }
 
 /**

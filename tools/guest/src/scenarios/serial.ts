@@ -6,11 +6,19 @@
 import type { Device } from '../device.js';
 import type { Guest } from '../guest.js';
 
-const ping = 'from the guest, by 8250_pci';
+/** Short enough for mtty, which loses what fills all 16 bytes of its FIFO at once, as the kernel's sample does. */
+const ping = 'from the guest';
 const pong = 'from the host, by the line';
 
 /** What the kernel says of a port that it has found. */
-const found = /(ttyS\d+) at I\/O 0x[0-9a-f]+ \(irq = \d+, base_baud = \d+\) is a (16[0-9]{3}\w*)/;
+const found = /(ttyS\d+) at I\/O 0x[0-9a-f]+ \(irq = (\d+), base_baud = \d+\) is a 16[0-9]{3}\w*/g;
+
+/** A port as the guest knows it. */
+interface Port {
+  readonly name: string;
+  /** Number of its interrupt, which ports of a card share. */
+  readonly irq: string;
+}
 
 /** Binds, sends and receives on every port, and counts interrupts. */
 export async function serial(guest: Guest, device: Device): Promise<void> {
@@ -19,17 +27,17 @@ export async function serial(guest: Guest, device: Device): Promise<void> {
     expect: [/\/serial$/m],
   });
   const said = await guest.step(device, 'the kernel finds its ports', `dmesg | grep -F ${address}:`, {
-    expect: [found],
+    expect: [new RegExp(found.source)],
   });
-  const ports = [...said.matchAll(new RegExp(found, 'g'))].map((match) => match[1] ?? '');
-  for (const port of ports) await (device.socket === undefined ? overWire : loopedBack)(guest, device, port);
+  for (const [, name = '', irq = ''] of said.matchAll(found)) {
+    await (device.socket === undefined ? overWire : loopedBack)(guest, device, { name, irq });
+  }
 }
 
 /** The line of QEMU's own card ends at the host, which answers. */
-async function overWire(guest: Guest, device: Device, port: string): Promise<void> {
+async function overWire(guest: Guest, device: Device, port: Port): Promise<void> {
   using wire = await guest.emulator.open('wire');
-  const words = `printf '${ping}\\n' >&3; timeout 20 head -n 1 <&3`;
-  await guest.step(device, `${port} carries data both ways`, opened(port, words), {
+  await guest.step(device, `${port.name} carries data both ways`, exchange(port), {
     expect: [new RegExp(`^${pong}$`, 'm'), new RegExp(`^# the host got: ${ping}$`, 'm'), interrupted(port)],
     meanwhile: async () => {
       const { match } = await wire.until(/(.*)\n/, 20_000);
@@ -40,19 +48,19 @@ async function overWire(guest: Guest, device: Device, port: string): Promise<voi
 }
 
 /** A card that hands back what it is sent. */
-async function loopedBack(guest: Guest, device: Device, port: string): Promise<void> {
-  const words = `printf '${ping}\\n' >&3; timeout 20 head -n 1 <&3`;
-  await guest.step(device, `${port} hands back what it is sent`, opened(port, words), {
+async function loopedBack(guest: Guest, device: Device, port: Port): Promise<void> {
+  await guest.step(device, `${port.name} hands back what it is sent`, exchange(port), {
     expect: [new RegExp(`^${ping}$`, 'm'), interrupted(port)],
   });
 }
 
-/** A command with a port open as descriptor 3, and the port's interrupts behind what it prints. */
-function opened(port: string, words: string): string {
-  return `stty -F /dev/${port} raw -echo 115200 && exec 3<>/dev/${port} && { ${words}; grep -w ${port} /proc/interrupts; }`;
+/** A command that opens a port, sends a line, receives one, and shows how often it was interrupted. */
+function exchange({ name, irq }: Port): string {
+  const words = `printf '${ping}\\n' >&3; timeout 20 head -n 1 <&3; grep '^ *${irq}:' /proc/interrupts`;
+  return `stty -F /dev/${name} raw -echo 115200 && exec 3<>/dev/${name} && { ${words}; }`;
 }
 
-/** A line of /proc/interrupts that counts some for a port. */
-function interrupted(port: string): RegExp {
-  return new RegExp(`^ *\\d+: +[1-9]\\d* .*\\b${port}\\b`, 'm');
+/** A line of /proc/interrupts that counts some. Ports that share an interrupt have the name of the first. */
+function interrupted({ irq }: Port): RegExp {
+  return new RegExp(`^ *${irq}: +[1-9]\\d* .*\\bttyS\\d+`, 'm');
 }

@@ -64,7 +64,7 @@ export function assembleMachine(
   const ways = new Map<string, Way>();
   for (const part of parts) {
     const name = nameOf(part);
-    if (functions.has(name)) throw new SyntaxError(`${name} is there twice`);
+    if (functions.has(name)) throw wrong(part, `${name} is there twice`);
     functions.set(name, part.fn);
     addWay(ways, part);
   }
@@ -87,7 +87,7 @@ function addWay(ways: Map<string, Way>, part: MachinePart): void {
   // Buses behind a bridge have higher numbers; a bridge that was not set up leads nowhere.
   if (secondary <= bus) return;
   const key = busKey(domain, secondary);
-  if (ways.has(key)) throw new SyntaxError(`two bridges lead to bus ${key}`);
+  if (ways.has(key)) throw wrong(part, `two bridges lead to bus ${key}`);
   ways.set(key, { bridge: fn, part, secondary });
 }
 
@@ -161,6 +161,11 @@ function lastBus(
     .filter(({ part }) => isHere(part))
     .map(({ secondary }) => lastBus(bridge, secondary, parts, ways));
   return Math.max(bus, ...vfs, ...behind);
+}
+
+/** Names the line of a dump, if the function came from one. */
+function wrong({ record }: MachinePart, why: string): SyntaxError {
+  return new SyntaxError(record?.line === undefined ? why : `line ${record.line}: ${why}`);
 }
 
 function nameOf({ domain, bus, devfn }: MachinePart): string {

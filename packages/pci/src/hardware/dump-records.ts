@@ -64,6 +64,7 @@ function recordOf(
     domain,
     bus,
     devfn,
+    line,
     config,
     bars,
     romSize,

@@ -35,6 +35,8 @@ export interface FunctionRecord {
   /** BARs that each of its virtual functions has. */
   readonly vfBars: readonly RecordedBar[];
   readonly writes?: RecordedWrites;
+  /** Where it stands in a dump, for errors. */
+  readonly line?: number;
   /** What it is, in words. */
   readonly description?: string;
 }

@@ -221,6 +221,13 @@ describe('a dump that is not whole', () => {
     expect([bus.find(0, 1, 0)?.subordinate, bus.find(0, 2, 0)?.name]).toEqual([undefined, '0000:02:00.0']);
   });
 
+  it('has one bridge for each bus', () => {
+    const text = printed(0, 8, bridge(1)) + printed(0, 0x10, bridge(1));
+    expect(() => recordedMachine(parseLspci(text))).toThrow(
+      new SyntaxError('line 18: two bridges lead to bus 0000:01'),
+    );
+  });
+
   it('may have an MSI-X table in a BAR that is not there', () => {
     // Header of no kind that there is.
     const text = dump({ 4: 0x0010_0000, 12: 0x0003_0000, 52: 0x40, 64: 0x0003_0011 });

@@ -10,7 +10,7 @@ const page = 4096;
 const distance = 2n * BigInt(page);
 /** Mappings that are timed in a round, and rounds of which the fastest counts. */
 const sample = 1000;
-const rounds = 9;
+const rounds = 15;
 /** A step through all mappings that meets each once: a prime. */
 const stride = 7919;
 

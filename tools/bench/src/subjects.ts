@@ -10,6 +10,7 @@ import { createLab } from './lab.js';
 import { mapper } from './mapper.js';
 import type { Work } from './measure.js';
 import { dirtyScan, dmaCopy } from './memory.js';
+import { pciMachine, pciRegisters } from './pci-subjects.js';
 import type { Target } from './target.js';
 
 /** A path and what to hold it against. */
@@ -192,4 +193,6 @@ export const benches: readonly ((checked: boolean) => Promise<Bench>)[] = [
   type1,
   dmaCopy,
   dirtyScan,
+  pciRegisters,
+  pciMachine,
 ];

@@ -25,6 +25,7 @@ describe('a machine of its own', () => {
       address: uuids[0],
       bus: 'mdev',
       driver: 'mtty',
+      ids: null,
       type: 'mtty-1',
       iommuGroup: 1,
       vfio: 'vfio0',

@@ -154,6 +154,7 @@ it('has these public names', () => {
       "dmaRw",
       "eehPeErr",
       "eehPeOp",
+      "exerciseStep",
       "fileEnforcedCoherent",
       "fileHasDev",
       "fileIsGroup",

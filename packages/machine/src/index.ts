@@ -1,6 +1,6 @@
 export { DriverPackageError, discoverDrivers } from './discover.js';
 export { MachineFileError, type Position } from './file-error.js';
-export type { InventoryEntry } from './inventory.js';
+export { deviceIds, type InventoryEntry } from './inventory.js';
 export { type LoadOptions, Machine } from './machine.js';
 export {
   type FileNumber,

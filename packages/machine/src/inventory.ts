@@ -1,7 +1,7 @@
 // What is on a machine: devices with their drivers, groups and numbers, found as a person would find them, in sysfs.
 
 import type { Vfio, VfioDevice } from '@vfio/core';
-import type { Device, Host } from '@vfio/host';
+import { type Device, type Host, isSystemError, type Process } from '@vfio/host';
 
 /** A device in an IOMMU group, or one that is registered without. */
 export interface InventoryEntry {
@@ -10,6 +10,8 @@ export interface InventoryEntry {
   /** Name of the bus, if it is on one. */
   readonly bus: string | undefined;
   readonly driver: string | undefined;
+  /** `8086:10d3`, of a device that says who made it. */
+  readonly ids: string | undefined;
   /** Absent without an IOMMU, on a kernel without VFIO's groups. */
   readonly iommuGroup: number | undefined;
   /** `vfioN`, while it is registered with VFIO. */
@@ -46,6 +48,7 @@ async function entryOf(host: Host, dev: Device, device: VfioDevice | undefined):
     address: dev.name,
     bus: dev.bus?.name,
     driver: dev.driver?.name,
+    ids: await deviceIds(host.init, dev.sysfs.path()),
     iommuGroup: dev.iommuGroup?.id,
     vfio: device?.name,
     node: device?.group && `/dev/vfio/${device.group.name}`,
@@ -53,6 +56,27 @@ async function entryOf(host: Host, dev: Device, device: VfioDevice | undefined):
     type: await linkName(host, `${dev.sysfs.path()}/mdev_type`),
     users: device?.openCount ?? 0,
   };
+}
+
+/**
+ * Who made a device, and what it is, in the way of `lspci -n`: `8086:10d3`.
+ *
+ * @param directory - of the device, in sysfs
+ * @returns undefined for one that does not say
+ */
+export async function deviceIds(process: Process, directory: string): Promise<string | undefined> {
+  const [vendor, device] = [await hexOf(process, `${directory}/vendor`), await hexOf(process, `${directory}/device`)];
+  return vendor === undefined || device === undefined ? undefined : `${vendor}:${device}`;
+}
+
+/** What a file like `vendor` says, without its prefix; undefined if there is no such file. */
+async function hexOf(process: Process, path: string): Promise<string | undefined> {
+  try {
+    return /^0x([0-9a-f]{4})$/.exec((await process.readFile(path)).trim())?.[1];
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    return undefined;
+  }
 }
 
 async function linkName(host: Host, path: string): Promise<string | undefined> {

@@ -7,6 +7,7 @@ it('exports these names and no others', () => {
       "DriverPackageError",
       "Machine",
       "MachineFileError",
+      "deviceIds",
       "discoverDrivers",
       "machineFileVersion",
       "machineSchema",

@@ -214,6 +214,7 @@ describe('the inventory', () => {
       address: 'model0',
       bus: 'model',
       driver: 'model',
+      ids: undefined,
       iommuGroup: 0,
       vfio: 'vfio0',
       node: '/dev/vfio/0',

@@ -35,11 +35,11 @@ export async function registerEmulatedIommuDev(device: VfioDevice): Promise<void
   await register(device, 'emulated-iommu');
 }
 
-async function register(device: VfioDevice, kind: GroupKind): Promise<void> {
+function register(device: VfioDevice, kind: GroupKind): Promise<void> {
   const record = recordOf(device);
   const { vfio } = record;
   const { host } = vfio;
-  await host.lockdep.enter(`register ${record.name}`, async () => {
+  return host.lockdep.enter(`register ${record.name}`, async () => {
     if (vfio.options.iommufd) {
       const complete = device.bindIommufd && device.unbindIommufd && device.attachIoas && device.detachIoas;
       if (host.log.warnOn(!complete, `${record.name}: the iommufd operations are missing`)) {

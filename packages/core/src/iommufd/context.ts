@@ -52,8 +52,8 @@ export class IommufdContext {
   }
 
   /** Gives a reference back; the last one ends the context. Source: drivers/iommu/iommufd/main.c iommufd_ctx_put() */
-  async put(): Promise<void> {
-    await this.#file.put();
+  put(): Promise<void> {
+    return this.#file.put();
   }
 
   /**

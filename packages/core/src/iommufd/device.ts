@@ -84,8 +84,8 @@ export async function deviceBind(context: IommufdContext, device: Device): Promi
  *
  * @source drivers/iommu/iommufd/device.c iommufd_device_unbind()
  */
-export async function deviceUnbind(idev: IommufdDevice): Promise<void> {
-  await idev.context.objects.destroyUser(idev);
+export function deviceUnbind(idev: IommufdDevice): Promise<void> {
+  return idev.context.objects.destroyUser(idev);
 }
 
 /**

@@ -181,7 +181,7 @@ export class ObjectTable {
    */
   async destroyUser(object: IommufdObject): Promise<void> {
     const { log } = this.#host;
-    const drained = await this.#drain(object);
+    const drained = object.shorttermUsers.decAndTest() || (await this.#drain(object));
     object.users.decAndTest();
     if (log.warnOn(!drained || object.users.value !== 1, `iommufd: ${object.kind} ${object.id} is still in use`)) {
       // a bug of its users: the object stays until the context goes
@@ -217,7 +217,7 @@ export class ObjectTable {
       });
     }
     this.#take(object);
-    const drained = await this.#drain(object);
+    const drained = object.shorttermUsers.decAndTest() || (await this.#drain(object));
     if (this.#host.log.warnOn(!drained, `iommufd: ${object.kind} ${object.id} is used without a user`)) return;
     await this.#end(object);
   }
@@ -239,13 +239,12 @@ export class ObjectTable {
   }
 
   /**
-   * Waits for the calls that use an object.
+   * Waits for the calls that use an object, of which there are some.
    *
    * @returns false - they took too long, and the object is as before
    * @source drivers/iommu/iommufd/main.c iommufd_object_dec_wait_shortterm()
    */
   async #drain(object: IommufdObject): Promise<boolean> {
-    if (object.shorttermUsers.decAndTest()) return true;
     const idle = new Completion(this.#host, `iommufd ${object.kind} ${object.id} idle`);
     object.idle = idle;
     const result = await idle.waitTimeout(SHORTTERM_TIMEOUT);

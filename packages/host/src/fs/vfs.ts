@@ -198,7 +198,7 @@ export class Vfs {
   }
 }
 
-async function openNode(process: Process, node: VfsNode, path: string, flags: number): Promise<File> {
+function openNode(process: Process, node: VfsNode, path: string, flags: number): File | Promise<File> {
   if (node.open !== undefined) return node.open(process, flags);
   if (node.kind === 'dir') return new DirectoryFile(flags, path);
   throw new SystemError('ENXIO', 'nothing is behind it');

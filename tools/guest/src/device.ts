@@ -4,7 +4,7 @@
  */
 
 /** Kinds of devices for which there are steps. */
-export const kinds = ['serial', 'display', 'picture', 'edu', 'ioat', 'any'] as const;
+export const kinds = ['serial', 'display', 'picture', 'edu', 'ioat', 'testdev', 'any'] as const;
 export type Kind = (typeof kinds)[number];
 
 /** A device of the guest's. */
@@ -29,6 +29,7 @@ const kindOf: Readonly<Record<string, Kind>> = {
   mdpy: 'picture',
   edu: 'edu',
   ioat: 'ioat',
+  testdev: 'testdev',
 };
 
 /** The first slot that a q35 leaves to others, with some room. */

@@ -36,7 +36,7 @@ export class Guest {
   readonly transcript: Transcript;
   /** Directory for pictures and logs. */
   readonly work: string;
-  /** Whether it has the program of `probe.c`. */
+  /** Whether it has the program of `guest/probe`. */
   readonly probe: boolean;
   readonly #shell: Line;
   #id = 0;

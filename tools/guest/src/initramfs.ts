@@ -14,7 +14,7 @@ const wanted = ['bochs', 'ioatdma', 'vfio-pci', 'vfio_iommu_type1'];
 /** What the archive has, beyond what every run has. */
 export interface Initramfs {
   readonly path: string;
-  /** Whether there was a compiler for `probe.c`. */
+  /** Whether there was a compiler for the program in `guest/probe`. */
   readonly probe: boolean;
 }
 
@@ -34,7 +34,7 @@ export async function buildInitramfs(system: System, sources: string, work: stri
   await symlink('busybox', join(tree, 'bin', 'sh'));
   await copyFile(join(sources, 'init'), join(tree, 'init'));
   await chmod(join(tree, 'init'), 0o755);
-  const probe = await compileProbe(join(sources, 'probe.c'), join(tree, 'bin', 'probe'));
+  const probe = await compileProbe(join(sources, 'probe'), join(tree, 'bin', 'probe'));
   await stageLspci(system.root, tree);
   await stageModules(system, busybox, tree);
   const path = join(work, 'initramfs');
@@ -48,7 +48,8 @@ export async function buildInitramfs(system: System, sources: string, work: stri
 /** Compiles the guest's program, where there is a compiler with a static C library. */
 async function compileProbe(source: string, target: string): Promise<boolean> {
   if (!(await has('cc'))) return false;
-  const { status } = await run('cc', ['-O2', '-Wall', '-Wextra', '-static', '-o', target, source]);
+  const files = (await readdir(source)).filter((file) => file.endsWith('.c')).map((file) => join(source, file));
+  const { status } = await run('cc', ['-O2', '-Wall', '-Wextra', '-static', '-o', target, ...files]);
   return status === 0;
 }
 

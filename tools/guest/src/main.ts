@@ -23,7 +23,7 @@ Boots Linux in QEMU and has it show what it makes of its devices: its own of QEM
 
 Options:
   --socket NAME[:KIND]=PATH    a device that is served there, any number of times; kinds: serial (mtty), display
-                               (mbochs), picture (mdpy), edu, ioat, any
+                               (mbochs), picture (mdpy), edu, ioat, testdev, any
   --screenshot NAME=COMMAND    how a picture of its screen is taken; the path of the PNG is added
   --transcript FILE            also write the transcript to a file
   --keep DIR                   keep pictures, the kernel's messages and QEMU's there
@@ -59,7 +59,8 @@ async function tryDevices(
   { work, trace }: { work: string; trace: readonly string[] },
 ): Promise<Transcript> {
   const initramfs = await buildInitramfs(system, join(own, 'guest'), work);
-  if (!initramfs.probe) console.error('guest: no C compiler with a static libc: steps that need probe.c are left out');
+  if (!initramfs.probe)
+    console.error('guest: no C compiler with a static libc: steps that need guest/probe are left out');
   const transcript = new Transcript(`Linux ${system.kernel} in QEMU ${system.qemu}`);
   await using emulator = Emulator.start({ system, initramfs, devices, work, trace });
   const guest = await Guest.boot(emulator, { transcript, work, probe: initramfs.probe });

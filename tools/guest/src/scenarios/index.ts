@@ -6,11 +6,11 @@
 import type { Device, Kind } from '../device.js';
 import type { Guest } from '../guest.js';
 import { display } from './display.js';
-import { edu } from './edu.js';
 import { ioat } from './ioat.js';
 import { listed } from './listed.js';
 import { picture } from './picture.js';
 import { serial } from './serial.js';
+import { edu, testdev } from './vfio.js';
 
 type Scenario = (guest: Guest, device: Device) => Promise<void>;
 
@@ -20,6 +20,7 @@ const scenarios: Readonly<Record<Kind, Scenario | undefined>> = {
   picture,
   edu,
   ioat,
+  testdev,
   any: undefined,
 };
 

@@ -14,6 +14,7 @@ import { ProcFs } from './fs/proc.js';
 import { TmpfsDirectory } from './fs/tmpfs.js';
 import { Vfs } from './fs/vfs.js';
 import { BusMemory } from './iommu/bus-memory.js';
+import type { DmaMemory } from './iommu/dma.js';
 import { Iommu } from './iommu/iommu.js';
 import { IommuSysfs } from './iommu/iommu-sysfs.js';
 import type { IommuOptions } from './iommu/unit.js';
@@ -73,6 +74,8 @@ export class Host implements Seams, AsyncDisposable {
   /** Release of the kernel. */
   readonly release: string;
   readonly memory: PhysicalMemory;
+  /** The same memory, as bus masters reach it. */
+  readonly busMemory: DmaMemory;
   readonly sysfs: Sysfs;
   readonly debugfs: Debugfs;
   readonly uevents: Uevents;
@@ -115,8 +118,11 @@ export class Host implements Seams, AsyncDisposable {
     this.chrdevs = new CharDevices(this, options);
     this.devtmpfs = new Devtmpfs(this, this.chrdevs);
     this.irq = new InterruptController(this, options);
-    const memory = new BusMemory(this.memory);
-    this.iommu = new Iommu({ seams: this, memory, sysfs: this.sysfs, doorbell: this.irq }, options.iommu);
+    this.busMemory = new BusMemory(this.memory);
+    this.iommu = new Iommu(
+      { seams: this, memory: this.busMemory, sysfs: this.sysfs, doorbell: this.irq },
+      options.iommu,
+    );
     this.devices = new DeviceCore(this, options);
     this.iommuSysfs = new IommuSysfs(this);
     this.misc = new MiscDevices(this);

@@ -14,12 +14,12 @@ export class PciDevPort implements PciPort {
   #closed = false;
 
   constructor(pdev: PciDev) {
-    const { iommu, memory, irq } = pdev.pciHost;
+    const { iommu, busMemory, irq } = pdev.pciHost;
     this.name = pdev.name;
     this.#pdev = pdev;
     // Who was behind an IOMMU stays so when its device is gone: nothing is mapped for it then.
     let last = iommu.unitOf(pdev);
-    this.dma = new DmaEngine(pdev.name, memory, irq, {
+    this.dma = new DmaEngine(pdev.name, busMemory, irq, {
       unit: () => {
         last = iommu.unitOf(pdev) ?? last;
         return last;

@@ -32,9 +32,6 @@ export interface Watcher {
   stop(): void;
 }
 
-/** Batches that are handled before the event loop has its turn, if each of them brought something. */
-const mostBatches = 64;
-
 /** Calls handlers when their descriptors are ready, one at a time, each until it returns. */
 export class Reactor implements Disposable {
   readonly #linux: Linux;
@@ -111,15 +108,12 @@ export class Reactor implements Disposable {
     this.#epoll.close();
   }
 
-  /** One turn: all batches that are there, then the event loop. */
+  /** One turn: a batch, then the event loop, which may have got work by it. */
   #run(): void {
     this.#immediate = undefined;
     if (this.#closed || this.#handlers.size === 0) return;
-    for (let batch = 0; batch < mostBatches; batch++) {
-      const count = this.#wait();
-      if (this.#closed || this.#handlers.size === 0) return;
-      if (count === 0 || this.#asynchronous > 0) break;
-    }
+    this.#wait();
+    if (this.#closed || this.#handlers.size === 0) return;
     if (this.#asynchronous > 0 || performance.now() - this.#lastEvent < this.#warmMs) {
       this.#immediate = setImmediate(this.#turn);
     } else {
@@ -128,15 +122,15 @@ export class Reactor implements Disposable {
   }
 
   /** Waits for a batch, in the way that the time since the last one suggests, and handles it. */
-  #wait(): number {
+  #wait(): void {
     const epoll = this.#epoll;
-    let count = epoll.wait(0);
-    if (count === 0 && this.#asynchronous === 0) {
+    let count = 0;
+    if (this.#asynchronous > 0) count = epoll.wait(0);
+    else {
       if (this.#spinMs > 0) count = this.#spin();
       if (count === 0) count = epoll.wait(this.#boundMs);
     }
     if (count > 0) this.#dispatch(count);
-    return count;
   }
 
   /** Asks again and again until something came, the time is over, or the event loop has waited long enough. */

@@ -1,15 +1,24 @@
-/* A machine with a serial card, served on a socket, and raw clients of it. */
+/* A machine with a serial card or a PCI function, served on a socket, and raw clients of it. */
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { VirtualClock } from '@vfio/host';
 import { Machine, type MachineFile } from '@vfio/machine';
-import { driverPackage } from '@vfio/mdev-samples/machine';
+import { driverPackage as samples } from '@vfio/mdev-samples/machine';
+import { driverPackage as pci } from '@vfio/pci/machine';
 import { Linux, listenUnix } from '@vfio/sys';
 import { type ServeOptions, ServerContext, VfioUserServer } from '../src/index.js';
 import { RawClient, turn } from './raw-client.js';
 
 export const UUID = '83b8f4f2-509f-382f-3c1e-e6bfe0fa1001';
+
+/** QEMU's educational device, which does DMA and interrupts; 64-bit addresses, so that tests can use all of them. */
+export const EDU = '0000:00:03.0';
+const edu: MachineFile = {
+  version: 1,
+  modules: ['vfio_iommu_type1', 'vfio-pci'],
+  pci: { functions: { [EDU]: { model: 'edu', dmaBits: 64 } }, bind: { 'vfio-pci': 'all' } },
+};
 
 const card: MachineFile = {
   version: 1,
@@ -17,18 +26,32 @@ const card: MachineFile = {
   'mdev-samples': { mtty: { devices: [{ uuid: UUID, type: 'mtty-1' }] } },
 };
 
+/** What is served, and how. */
+export interface LabOptions extends ServeOptions {
+  readonly device?: 'mtty' | 'edu';
+}
+
 /** Everything that a test needs. */
 export class Lab implements AsyncDisposable {
   readonly linux: Linux;
   readonly machine: Machine;
   readonly context: ServerContext;
   readonly server: VfioUserServer;
+  readonly clock: VirtualClock;
   readonly path: string;
   readonly #directory: string;
   readonly #clients: RawClient[] = [];
 
-  private constructor(linux: Linux, machine: Machine, directory: string, address: string, options: ServeOptions) {
+  private constructor(
+    linux: Linux,
+    machine: Machine,
+    clock: VirtualClock,
+    directory: string,
+    address: string,
+    options: ServeOptions,
+  ) {
     this.linux = linux;
+    this.clock = clock;
     this.machine = machine;
     this.#directory = directory;
     this.path = join(directory, 'socket');
@@ -39,11 +62,13 @@ export class Lab implements AsyncDisposable {
     this.server = new VfioUserServer(this.context, listener, { host: machine.host, address }, options);
   }
 
-  static async create(options: ServeOptions = {}): Promise<Lab> {
+  static async create({ device = 'mtty', ...options }: LabOptions = {}): Promise<Lab> {
     const linux = await Linux.load({ checked: true });
     const clock = new VirtualClock();
-    const machine = await Machine.load(card, { drivers: [driverPackage], checked: true, clock });
-    return new Lab(linux, machine, mkdtempSync(join(tmpdir(), 'vfio-user-')), UUID, options);
+    const drivers = [samples, pci];
+    const machine = await Machine.load(device === 'mtty' ? card : edu, { drivers, checked: true, clock });
+    const directory = mkdtempSync(join(tmpdir(), 'vfio-user-'));
+    return new Lab(linux, machine, clock, directory, device === 'mtty' ? UUID : EDU, options);
   }
 
   /** A client that has said nothing yet. */

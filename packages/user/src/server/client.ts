@@ -10,7 +10,7 @@ import type { ChannelContext } from './channel.js';
 import { type CommandHandler, Connection, violation } from './connection.js';
 import type { IrqContext } from './irqs.js';
 import { longestMessage } from './limits.js';
-import { negotiate } from './negotiation.js';
+import { type Agreement, negotiate } from './negotiation.js';
 import { type ServedDevice, Session } from './session.js';
 
 /** A connected client, and the device while it has it. */
@@ -66,6 +66,10 @@ export class Client implements CommandHandler {
         return session.irqs.info(call);
       case Command.DEVICE_SET_IRQS:
         return session.irqs.set(call);
+      case Command.DMA_MAP:
+        return session.memory.map(call);
+      case Command.DMA_UNMAP:
+        return session.memory.unmap(call);
       case Command.DEVICE_RESET:
         return session.reset();
       case Command.DEVICE_FEATURE:
@@ -83,11 +87,13 @@ export class Client implements CommandHandler {
     throw new VfioError('EINVAL', `command ${call.command} can not be asked for`);
   }
 
-  replied(): boolean {
-    return false;
+  replied(view: DataView, at: number, size: number): boolean {
+    return this.#session?.messages.replied(view, at, size) ?? false;
   }
 
   closed(): void {
+    // whoever waits for the client's memory would wait for ever
+    this.#session?.messages.close();
     void this.#close();
   }
 
@@ -98,13 +104,13 @@ export class Client implements CommandHandler {
   /** Before anything else, versions and capabilities are exchanged; the device is opened on the way. */
   #begin(call: Call): Promise<void> {
     if (call.command !== Command.VERSION || call.fdCount > 0) throw violation('the first message is no VERSION');
-    const agreement = negotiate(call, this.#own);
-    this.#theirs = agreement.theirs;
-    return this.#open(call, agreement.reply);
+    return this.#open(call, negotiate(call, this.#own));
   }
 
-  async #open(call: Call, reply: Uint8Array): Promise<void> {
-    this.#session = await Session.open(this.#device, this.#context);
+  async #open(call: Call, { theirs, reply }: Agreement): Promise<void> {
+    const post = (message: Uint8Array) => this.#connection.post(message);
+    this.#session = await Session.open(this.#device, this.#context, { own: this.#own, theirs, post });
+    this.#theirs = theirs;
     call.replyWith(reply);
   }
 

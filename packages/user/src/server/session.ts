@@ -1,11 +1,14 @@
 // What a client has while it is connected: the device, open in a process of the host, and everything that belongs to it.
 // The end of the session is the last close of the device, with whatever its driver does then.
 
-import { type Device, type DmaSpace, ProcessTransport, VfioClient } from '@vfio/client';
+import { type Device, ProcessTransport, VfioClient } from '@vfio/client';
 import { DeviceInfoFlag, isVfioError } from '@vfio/core';
 import { type Host, type Process, Undo } from '@vfio/host';
+import type { Capabilities } from '../wire/capabilities.js';
 import { deviceInfoMessage } from '../wire/messages.js';
 import type { Call } from './call.js';
+import { GuestMemory } from './dma-map.js';
+import { DmaMessages } from './dma-messages.js';
 import { Features } from './features.js';
 import { type IrqContext, Irqs } from './irqs.js';
 import { invalid } from './refusal.js';
@@ -25,8 +28,9 @@ const flagsPassedOn = DeviceInfoFlag.RESET | DeviceInfoFlag.PCI;
 export class Session {
   readonly process: Process;
   readonly device: Device;
-  /** Where memory of the client is mapped. */
-  readonly space: DmaSpace;
+  readonly memory: GuestMemory;
+  /** How memory without a descriptor is reached. */
+  readonly messages: DmaMessages;
   readonly regions: Regions;
   readonly irqs: Irqs;
   readonly features: Features;
@@ -36,11 +40,12 @@ export class Session {
     process: Process,
     device: Device,
     flags: number,
-    parts: { regions: Regions; irqs: Irqs; features: Features },
+    parts: { memory: GuestMemory; messages: DmaMessages; regions: Regions; irqs: Irqs; features: Features },
   ) {
     this.process = process;
     this.device = device;
-    this.space = device.space;
+    this.memory = parts.memory;
+    this.messages = parts.messages;
     this.#flags = flags;
     this.regions = parts.regions;
     this.irqs = parts.irqs;
@@ -51,9 +56,16 @@ export class Session {
    * Opens the device in a process of its own, as a program would: through its group, or through its own node where the host
    * has no groups.
    *
+   * @param own - what the server said of itself
+   * @param theirs - what the client said of itself
+   * @param post - sends a command to the client
    * @throws VfioError - as opening does: EBUSY when somebody else has it, ENODEV when no VFIO driver is bound to it
    */
-  static async open({ host, address }: ServedDevice, context: IrqContext): Promise<Session> {
+  static async open(
+    { host, address }: ServedDevice,
+    context: IrqContext,
+    { own, theirs, post }: { own: Capabilities; theirs: Capabilities; post: (message: Uint8Array) => void },
+  ): Promise<Session> {
     await using undo = new Undo();
     const process = host.spawn({ comm: 'vfio-user' });
     undo.add(() => process.exit());
@@ -63,8 +75,11 @@ export class Session {
     const regions = await Regions.of(process, device);
     const irqs = await Irqs.of(context, process, device);
     const features = new Features(process, device);
+    const messages = new DmaMessages({ clock: host.clock, most: Math.max(1, theirs.maxDataXferSize), post });
+    const placeContext = { linux: context.linux, host, process };
+    const memory = new GuestMemory(placeContext, device.space, messages, own.maxDmaMaps);
     undo.keep();
-    return new Session(process, device, flags, { regions, irqs, features });
+    return new Session(process, device, flags, { memory, messages, regions, irqs, features });
   }
 
   /** DEVICE_GET_INFO. */
@@ -91,6 +106,7 @@ export class Session {
   async close(): Promise<void> {
     await using undo = new Undo();
     undo.add(() => this.process.exit());
+    undo.add(() => this.memory.close());
     undo.add(() => this.device.close());
     undo.add(() => this.irqs.closeAll());
     undo.add(() => this.features.close());

@@ -61,6 +61,16 @@ export class Features {
    * @param most - bytes that a reply may have
    */
   async feature(call: Call, most: number): Promise<void> {
+    try {
+      await this.#answer(call, most);
+    } catch (error) {
+      // unknown to the device is no other failure than unknown to the protocol
+      if (isVfioError(error, 'ENOTTY')) throw invalid('the device has no such feature');
+      throw error;
+    }
+  }
+
+  async #answer(call: Call, most: number): Promise<void> {
     if (call.length < deviceFeature.size) throw invalid(`${call.length} bytes do not hold a request`);
     const { argsz, flags } = deviceFeature.decode(call.payload(0, deviceFeature.size), 'little');
     const number = flags & MASK;
@@ -192,13 +202,7 @@ export class Features {
     const bytes = new Uint8Array(deviceFeature.size + data.length);
     bytes.set(deviceFeature.encode({ argsz: bytes.length, flags: (flags & ~MASK) | number }, 'little'));
     bytes.set(data, deviceFeature.size);
-    try {
-      await this.#device.ioctl('VFIO_DEVICE_FEATURE', Request.DEVICE_FEATURE, bytes);
-    } catch (error) {
-      // unknown to the device is no other failure than unknown to the protocol
-      if (isVfioError(error, 'ENOTTY')) throw invalid(`the device has no feature ${number}`);
-      throw error;
-    }
+    await this.#device.ioctl('VFIO_DEVICE_FEATURE', Request.DEVICE_FEATURE, bytes);
     return bytes.subarray(deviceFeature.size);
   }
 

@@ -10,6 +10,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 
 const bin = join(dirname(createRequire(import.meta.url).resolve('@vfio/cli/package.json')), 'dist', 'bin.js');
 const lab = fileURLToPath(new URL('../../../examples/lab.yaml', import.meta.url));
+const dump = fileURLToPath(new URL('../../pci/test/fixtures/lspci/tree-asus-p6t6.txt', import.meta.url));
 const script = fileURLToPath(new URL('../../../transcripts/scripts/mtty-irq.vfs', import.meta.url));
 const uuid = '83b8f4f2-509f-382f-3c1e-e6bfe0fa1009';
 
@@ -98,6 +99,27 @@ describe('vfio', () => {
     expect(await vfio('down')).toEqual({ code: 0, out: 'lab is down\n', err: '' });
     expect(readdirSync(sockets)).toEqual(['lab.log']);
     expect(await vfio('ls')).toMatchObject({ code: 1, err: expect.stringContaining('vfio: no machine is up') });
+  });
+
+  it('makes a machine of what lspci printed, and shows the same functions', { timeout: 60_000 }, async () => {
+    const { folder, vfio } = createRuntime();
+    const imported = await vfio('import', dump);
+    expect(imported).toMatchObject({ code: 0, err: '' });
+    const file = join(folder, 'server.yaml');
+    writeFileSync(file, imported.out);
+    expect(await vfio('up', file, '--detach')).toMatchObject({ code: 0, err: '' });
+    const listed: { address: string; ids: string }[] = JSON.parse((await vfio('ls', '--json')).out);
+    const bytes = /^(\S+) .*\n00: (\w\w) (\w\w) (\w\w) (\w\w) /gm;
+    const dumped = [...readFileSync(dump, 'utf8').matchAll(bytes)].map(([, at, v0, v1, d0, d1]) => {
+      return { address: `0000:${at}`, ids: `${v1}${v0}:${d1}${d0}` };
+    });
+    const byAddress = (a: { address: string }, b: { address: string }) => a.address.localeCompare(b.address);
+    expect(listed.map(({ address, ids }) => ({ address, ids })).sort(byAddress)).toEqual(dumped.sort(byAddress));
+    expect((await vfio('ls')).out).toMatch(
+      /^0000:06:00\.0 +10de:0a65 +pci +vfio-pci +\d+ +vfio\d+ +\/dev\/vfio\/\d+ +0$/m,
+    );
+    expect(await vfio('exercise', '0000:06:00.0')).toMatchObject({ code: 0, err: '' });
+    expect(await vfio('down')).toMatchObject({ code: 0, err: '' });
   });
 
   it.each(['SIGINT', 'SIGTERM'] as const)('shuts down in order on %s', async (signal) => {

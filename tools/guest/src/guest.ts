@@ -69,7 +69,7 @@ export class Guest {
     } catch (error) {
       if (!(error instanceof TimedOut)) throw error;
       const said = [await emulator.log(), await emulator.console()].map((text) =>
-        text.split('\n').slice(-15).join('\n'),
+        text.split('\n').slice(-40).join('\n'),
       );
       const end = emulator.end ? `QEMU ${emulator.end}` : 'QEMU still runs';
       throw new TimedOut(

@@ -14,6 +14,7 @@ import { Guest } from './guest.js';
 import { buildInitramfs } from './initramfs.js';
 import { Unavailable } from './process.js';
 import { tryDevice } from './scenarios/index.js';
+import { Served } from './serve.js';
 import { type System, systemOf } from './system.js';
 import { Transcript } from './transcript.js';
 
@@ -22,6 +23,7 @@ const help = `Usage: npm run guest [-- options]
 Boots Linux in QEMU and has it show what it makes of its devices: its own of QEMU, or those on sockets.
 
 Options:
+  --serve NAME                 a device that 'vfio serve' knows, any number of times
   --socket NAME[:KIND]=PATH    a device that is served there, any number of times; kinds: serial (mtty), display
                                (mbochs), picture (mdpy), edu, ioat, testdev, any
   --screenshot NAME=COMMAND    how a picture of its screen is taken; the path of the PNG is added
@@ -39,11 +41,12 @@ const own = fileURLToPath(new URL('..', import.meta.url));
 function readOptions() {
   return parseArgs({
     options: {
-      socket: { type: 'string', multiple: true },
-      screenshot: { type: 'string', multiple: true },
+      serve: { type: 'string', multiple: true, default: [] },
+      socket: { type: 'string', multiple: true, default: [] },
+      screenshot: { type: 'string', multiple: true, default: [] },
       transcript: { type: 'string' },
       keep: { type: 'string' },
-      trace: { type: 'string', multiple: true },
+      trace: { type: 'string', multiple: true, default: [] },
       suite: { type: 'string', default: 'forky' },
       require: { type: 'boolean' },
       prepare: { type: 'boolean' },
@@ -68,24 +71,41 @@ async function tryDevices(
   return transcript;
 }
 
+type Options = ReturnType<typeof readOptions>;
+
+/** Gets what a guest needs, has its devices served, tries them, and shows what came of it. */
+async function runGuest(options: Options, work: string): Promise<number> {
+  const system = await systemOf(join(own, '.cache'), options.suite, (line) => console.error(`guest: ${line}`));
+  if (options.prepare) return 0;
+  const served: Served[] = [];
+  try {
+    for (const name of options.serve) served.push(await Served.start(name, work));
+    const sockets = [...served.map(({ name, socket }) => `${name}=${socket}`), ...options.socket];
+    const screenshots = [...served.map(({ name, screenshot }) => `${name}=${screenshot}`), ...options.screenshot];
+    const devices = sockets.length > 0 ? socketDevices(sockets, screenshots) : standInDevices();
+    const transcript = await tryDevices(system, devices, { work, trace: options.trace });
+    process.stdout.write(`${transcript}`);
+    if (options.transcript) await writeFile(options.transcript, `${transcript}`);
+    const failed = transcript.failures.length;
+    console.log(`\n${transcript.steps - failed} passed, ${failed} failed`);
+    return failed === 0 ? 0 : 1;
+  } finally {
+    for (const each of served) await each[Symbol.asyncDispose]();
+  }
+}
+
 async function main(): Promise<number> {
   const options = readOptions();
   if (options.help) {
     process.stdout.write(help);
     return 0;
   }
-  const devices = options.socket ? socketDevices(options.socket, options.screenshot ?? []) : standInDevices();
+  // what is wrong with the words shows before anything is downloaded
+  socketDevices(options.socket, options.screenshot);
   const work = options.keep ?? (await mkdtemp(join(tmpdir(), 'vfio-guest-')));
   await mkdir(work, { recursive: true });
   try {
-    const system = await systemOf(join(own, '.cache'), options.suite, (line) => console.error(`guest: ${line}`));
-    if (options.prepare) return 0;
-    const transcript = await tryDevices(system, devices, { work, trace: options.trace ?? [] });
-    process.stdout.write(`${transcript}`);
-    if (options.transcript) await writeFile(options.transcript, `${transcript}`);
-    const failed = transcript.failures.length;
-    console.log(`\n${transcript.steps - failed} passed, ${failed} failed`);
-    return failed === 0 ? 0 : 1;
+    return await runGuest(options, work);
   } catch (error) {
     if (!(error instanceof Unavailable) || options.require) throw error;
     console.error(`guest: skipped: ${error.message}`);

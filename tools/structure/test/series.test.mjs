@@ -8,7 +8,7 @@ const table = readFileSync(new URL('docs/series.md', root), 'utf8');
 
 /** `core/test/registration`: CORE-021, CORE-085 and CORE-086, CORE-076 to CORE-083 */
 function citations() {
-  return [...table.matchAll(/`([a-z-]+\/test\/[a-z-]+)`(: ([^;|]+))?/g)].map(([, file, , words]) => ({
+  return [...table.matchAll(/`([a-z-]+\/test\/[a-z/-]+)`(: ([^;|]+))?/g)].map(([, file, , words]) => ({
     file: `packages/${file}.test.ts`,
     ids: [...(words ?? '').matchAll(/([A-Z]+)-(\d{3})(?: to \1-(\d{3}))?/g)].flatMap(([, name, first, last = first]) =>
       Array.from(

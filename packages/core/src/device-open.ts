@@ -41,7 +41,7 @@ async function openFirst(device: VfioDevice, use: () => Promise<DeviceBackend>, 
   // It is in place before the driver's turn, which may reach the user's memory already
   record.opened = { backend, module };
   undo.add(() => {
-    delete record.opened;
+    record.opened = undefined;
   });
   if (device.openDevice) await device.openDevice();
   undo.keep();
@@ -69,7 +69,7 @@ async function closeLast(device: VfioDevice, deferred: Deferred): Promise<void> 
   await using rest = new Undo();
   rest.add(() => {
     device.precopyInfoV2 = false;
-    delete record.opened;
+    record.opened = undefined;
     opened?.module?.put();
   });
   rest.add(() => opened?.backend.release(device, deferred));

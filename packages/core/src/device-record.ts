@@ -14,7 +14,7 @@ export interface OpenState {
   readonly module: Module | undefined;
 }
 
-/** The core's part of `struct vfio_device`. */
+/** The core's part of `struct vfio_device`. Nothing is ever deleted from it: an object that loses a field is slow for life. */
 export interface DeviceRecord {
   readonly vfio: Vfio;
   readonly dev: Device;
@@ -40,11 +40,11 @@ export interface DeviceRecord {
   inRelease: boolean;
   /** Set by `freeDevice` inside `release`: where that was. */
   freedBy?: string;
-  opened?: OpenState;
+  opened?: OpenState | undefined;
   /** What a driver of hardware bound to an iommufd. */
-  physical?: PhysicalBinding;
+  physical?: PhysicalBinding | undefined;
   /** What a driver of an emulated device bound to one. */
-  emulated?: EmulatedBinding;
+  emulated?: EmulatedBinding | undefined;
   /** It was opened through its own node. */
   cdevOpened: boolean;
   /** In debugfs, while it is registered. */

@@ -96,7 +96,7 @@ export async function releaseDeviceSet(device: VfioDevice): Promise<void> {
     using _held = await set.lock.lock();
     set.devices = set.devices.filter((member) => member !== device);
   }
-  delete device.deviceSet;
+  device.deviceSet = undefined;
   set.deviceCount--;
   if (set.deviceCount === 0) device.vfio.deviceSets.delete(set.setId);
 }

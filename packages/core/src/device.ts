@@ -78,11 +78,11 @@ export abstract class VfioDevice {
   runtimePm?: RuntimePm;
 
   /** @internal what the core keeps about the device; set by init */
-  record?: DeviceRecord;
+  record?: DeviceRecord | undefined;
   /** The set it belongs to, from registration at the latest until release. */
-  deviceSet?: DeviceSet;
+  deviceSet?: DeviceSet | undefined;
   /** The group it is registered in. */
-  group?: Group;
+  group?: Group | undefined;
   /** Open and granted files. Changes only under the lock of the device's set. */
   openCount = 0;
   /** The virtual machine that it is given to, from first open to last close. */

@@ -137,7 +137,7 @@ export async function leaveGroup(device: VfioDevice): Promise<void> {
   if (!group) return;
   const { vfio } = group;
   const { host } = vfio;
-  delete device.group;
+  device.group = undefined;
   if (group.kind !== 'iommu') host.iommu.removeDevice(device.dev);
   using _list = await vfio.groupListLock.lock();
   group.drivers--;

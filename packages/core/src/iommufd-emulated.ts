@@ -42,7 +42,7 @@ export async function iommufdEmulatedUnbind(device: VfioDevice): Promise<void> {
   try {
     await accessDestroy(emulated.access);
   } finally {
-    delete record.emulated;
+    record.emulated = undefined;
   }
 }
 

@@ -57,7 +57,7 @@ export async function iommufdPhysicalUnbind(device: VfioDevice): Promise<void> {
   if (!binding) return;
   for (const pasid of binding.pasids) await deviceDetach(binding.device, pasid);
   if (binding.attached) await deviceDetach(binding.device);
-  delete recordOf(device).physical;
+  recordOf(device).physical = undefined;
   await deviceUnbind(binding.device);
 }
 

@@ -196,7 +196,7 @@ async function initRecord(vfio: Vfio, device: VfioDevice, dev: Device, ownedBy: 
   undo.add(() => record.tracked.release());
   device.record = record;
   undo.add(() => {
-    delete device.record;
+    device.record = undefined;
   });
   undo.add(() => releaseDeviceSet(device));
   if (device.init) await device.init();

@@ -4,6 +4,7 @@
 //   npm run bench:user                                    one processor, and two
 //   VFIO_BENCH_LIBVFIO_USER=/path/to/server npm run bench:user
 //   npm run bench:user -- --processors 1 --rounds 9 --operations 20000 --only read4,posted4 --markdown
+//   npm run bench:user -- --server 'node server.js'       another one in the place of ours
 //
 // The other server gets the path of its socket as its only word and serves the reference test device. VFIO_BENCH_CLIENT
 // and VFIO_BENCH_FLOOR name the programs of c/ where there is no compiler.
@@ -21,6 +22,7 @@ import { type Measured, report, tests } from './report.js';
 import { Server, type ServerCommand } from './server.js';
 
 const cli = fileURLToPath(new URL('../../../packages/cli/dist/bin.js', import.meta.url));
+const serve = [process.execPath, cli, 'serve', 'testdev'];
 const probe = fileURLToPath(new URL('./user-probe.js', import.meta.url));
 
 /** How a run is made. */
@@ -31,7 +33,9 @@ interface Run {
   readonly rounds: number;
   readonly operations: number;
   readonly names: readonly string[];
-  /** Words for our server that let it poll while it has a processor to itself. */
+  /** Our server; the path of its socket is put behind these words. */
+  readonly server: readonly string[];
+  /** Words for it that let it poll while it has a processor to itself. */
   readonly polling: readonly string[];
 }
 
@@ -47,13 +51,14 @@ const placements: Readonly<Record<string, Placement>> = {
 };
 
 /** The servers that are compared, ours first. */
-function servers(polling: readonly string[]): Map<keyof Measured, ServerCommand> {
+function servers({ server, polling }: Run, two: boolean): Map<keyof Measured, ServerCommand> {
   const found = new Map<keyof Measured, ServerCommand>();
-  const serve = [process.execPath, cli, 'serve', 'testdev', ...polling, '--socket-path'];
-  found.set('ours', { name: 'vfio serve testdev', words: serve });
+  const extra = two ? polling : [];
+  const words = server.length > 0 ? [...server, ...extra] : [...serve, ...extra, '--socket-path'];
+  found.set('ours', { name: server.length > 0 ? server.join(' ') : 'vfio serve testdev', words });
   const other = process.env.VFIO_BENCH_LIBVFIO_USER;
   if (other) found.set('peer', { name: 'libvfio-user', words: [other] });
-  found.set('probe', { name: 'the probe', words: [process.execPath, probe, ...polling.map(() => '--polling')] });
+  found.set('probe', { name: 'the probe', words: [process.execPath, probe, ...(two ? ['--polling'] : [])] });
   return found;
 }
 
@@ -62,7 +67,7 @@ async function measure(run: Run, { client, server }: Placement, two: boolean): P
   await using running = new Undo();
   const found = new Map<keyof Measured, Map<string, Outcome>[]>();
   const started = new Map<keyof Measured, Server>();
-  for (const [who, command] of servers(two ? run.polling : [])) {
+  for (const [who, command] of servers(run, two)) {
     const socket = join(run.work, `${who}-${server}.sock`);
     try {
       const one = await Server.start(command, server, socket);
@@ -93,6 +98,10 @@ async function measure(run: Run, { client, server }: Placement, two: boolean): P
   return { ours, floor, ...(peer ? { peer } : {}), ...(besides ? { probe: besides } : {}) };
 }
 
+function wordsOf(line: string): string[] {
+  return line.split(' ').filter((word) => word !== '');
+}
+
 /** A positive number out of the command line. */
 function count(text: string, option: string): number {
   const value = Number(text);
@@ -107,6 +116,7 @@ async function main(): Promise<void> {
       rounds: { type: 'string', default: '5' },
       operations: { type: 'string', default: '20000' },
       only: { type: 'string' },
+      server: { type: 'string', default: '' },
       polling: { type: 'string', default: '' },
       markdown: { type: 'boolean', default: false },
     },
@@ -123,7 +133,8 @@ async function main(): Promise<void> {
       rounds: count(values.rounds, 'rounds'),
       operations: count(values.operations, 'operations'),
       names,
-      polling: values.polling.split(' ').filter((word) => word !== ''),
+      server: wordsOf(values.server),
+      polling: wordsOf(values.polling),
     };
     for (const processors of values.processors) {
       const placement = placements[processors];

@@ -33,7 +33,7 @@ export interface Calls {
   ftruncate(fd: number, length: number): number;
   fcntl(fd: number, command: number, argument: number): number;
   close(fd: number): number;
-  syscall(number: number, a: number, b: number, c: number): number;
+  syscall(number: number, a: number, b: number, c: number, d: number, e: number, f: number): number;
 }
 
 /** The calls and what goes with them. */
@@ -84,7 +84,7 @@ const prototypes: Readonly<Record<keyof Calls, readonly [result: string, ...para
   // the rest of their parameters is variable, which makes no difference to integers on x86-64 and arm64
   fcntl: ['int', 'int', 'int', 'long'],
   close: ['int', 'int'],
-  syscall: ['long', 'long', 'long', 'long', 'long'],
+  syscall: ['long', 'long', 'long', 'long', 'long', 'long', 'long', 'long'],
 };
 
 const architectures: readonly string[] = ['x64', 'arm64'];

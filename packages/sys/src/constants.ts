@@ -58,4 +58,4 @@ export const EpollCtl = { ADD: 1, DEL: 2, MOD: 3 } as const;
 export const EPOLL_CLOEXEC = 0o2000000;
 
 /** Calls that older C libraries have no function for; the numbers are those of every architecture. */
-export const SyscallNumber = { PIDFD_OPEN: 434, PIDFD_GETFD: 438 } as const;
+export const SyscallNumber = { PIDFD_OPEN: 434, PIDFD_GETFD: 438, EPOLL_PWAIT2: 441 } as const;

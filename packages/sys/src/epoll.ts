@@ -1,13 +1,16 @@
 // Waiting for many descriptors at once.
 
 import { Errno } from '@vfio/host';
-import { EPOLL_CLOEXEC, EpollCtl } from './constants.js';
+import { EPOLL_CLOEXEC, EpollCtl, SyscallNumber } from './constants.js';
 import { Fd } from './fd.js';
 import type { Linux } from './linux.js';
 import type { NativeMemory } from './memory.js';
 
 /** Most descriptors that one wait tells of; the others come with the next. */
 const mostEvents = 64;
+/** `struct timespec`: seconds, which are 0 here, and nanoseconds. */
+const timespecBytes = 16;
+const nanoseconds = 8;
 
 /** A list of descriptors with what is awaited of each. */
 export class Epoll extends Fd {
@@ -18,8 +21,8 @@ export class Epoll extends Fd {
 
   constructor(linux: Linux) {
     super(linux, linux.check(linux.calls.epoll_create1(EPOLL_CLOEXEC), 'epoll_create1'), 'epoll');
-    // the last one is the argument of changes
-    this.#memory = linux.memory((mostEvents + 1) * this.#eventBytes, 'events');
+    // behind them the argument of changes, and a time
+    this.#memory = linux.memory((mostEvents + 1) * this.#eventBytes + timespecBytes, 'events');
   }
 
   /**
@@ -55,6 +58,24 @@ export class Epoll extends Fd {
     if (count >= 0) return count;
     if (linux.errno() === Errno.EINTR) return 0;
     throw linux.failure('epoll_wait', this.number);
+  }
+
+  /**
+   * Waits for less than a millisecond.
+   *
+   * @returns as {@link wait}; 0 at once on kernels before 5.11, which can not
+   */
+  waitBriefly(microseconds: number): number {
+    const { linux } = this;
+    const { view, address } = this.#memory;
+    const at = (mostEvents + 1) * this.#eventBytes;
+    view.setUint32(at + nanoseconds, microseconds * 1000, true);
+    const call = SyscallNumber.EPOLL_PWAIT2;
+    const count = linux.calls.syscall(call, this.number, address, mostEvents, address + at, 0, 0);
+    if (count >= 0) return count;
+    const errno = linux.errno();
+    if (errno === Errno.EINTR || errno === Errno.ENOSYS) return 0;
+    throw linux.failure('epoll_pwait2', this.number);
   }
 
   /** The descriptor of an event of the last wait. */

@@ -11,7 +11,7 @@ import type { Linux } from './linux.js';
  * @source kernel/pid.c pidfd_open()
  */
 export function pidfdOpen(linux: Linux, pid: number): Fd {
-  const number = linux.check(linux.calls.syscall(SyscallNumber.PIDFD_OPEN, pid, 0, 0), 'pidfd_open', pid);
+  const number = linux.check(linux.calls.syscall(SyscallNumber.PIDFD_OPEN, pid, 0, 0, 0, 0, 0), 'pidfd_open', pid);
   return new Fd(linux, number, 'pidfd');
 }
 
@@ -24,6 +24,6 @@ export function pidfdOpen(linux: Linux, pid: number): Fd {
  * @source kernel/pid.c pidfd_getfd()
  */
 export function pidfdGetfd(linux: Linux, pidfd: Fd, fd: number): Fd {
-  const number = linux.calls.syscall(SyscallNumber.PIDFD_GETFD, pidfd.number, fd, 0);
+  const number = linux.calls.syscall(SyscallNumber.PIDFD_GETFD, pidfd.number, fd, 0, 0, 0, 0);
   return new Fd(linux, linux.check(number, 'pidfd_getfd', fd), 'copy of a descriptor');
 }

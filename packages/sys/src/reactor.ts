@@ -8,12 +8,17 @@ import type { Watch } from './calls.js';
 import { Epoll } from './epoll.js';
 import type { Linux } from './linux.js';
 
-/** How a reactor waits. All times in milliseconds. */
+/** How a reactor waits. Times are in milliseconds unless they say otherwise. */
 export interface ReactorOptions {
   /** Longest time without a turn of the event loop; 1 unless given. */
   readonly boundMs?: number;
   /** How long after the last event the thread goes on waiting by itself; 20 unless given. */
   readonly warmMs?: number;
+  /**
+   * Microseconds that it waits for the next event before the event loop has its turn; 50 unless given. A turn of the event
+   * loop is not free, and who sends one message after the other is answered within less.
+   */
+  readonly lingerUs?: number;
   /**
    * How long after the last event it asks again and again before it blocks; 0 unless given. The wake-up of an idle processor
    * takes longer than most answers; this pays if the other side runs on another one.
@@ -32,6 +37,9 @@ export interface Watcher {
   stop(): void;
 }
 
+/** Batches that are handled before the event loop has its turn. */
+const mostBatches = 16;
+
 /** Calls handlers when their descriptors are ready, one at a time, each until it returns. */
 export class Reactor implements Disposable {
   readonly #linux: Linux;
@@ -40,6 +48,7 @@ export class Reactor implements Disposable {
   readonly #boundMs: number;
   readonly #warmMs: number;
   readonly #spinMs: number;
+  readonly #lingerUs: number;
   readonly #turn = () => this.#run();
   readonly #onError: (error: unknown) => void;
   #watch: Watch | undefined;
@@ -55,6 +64,7 @@ export class Reactor implements Disposable {
     this.#boundMs = options.boundMs ?? 1;
     this.#warmMs = options.warmMs ?? 20;
     this.#spinMs = options.spinMs ?? 0;
+    this.#lingerUs = options.lingerUs ?? 50;
     this.#epoll = new Epoll(linux);
   }
 
@@ -108,11 +118,15 @@ export class Reactor implements Disposable {
     this.#epoll.close();
   }
 
-  /** One turn: a batch, then the event loop, which may have got work by it. */
+  /** One turn: a few batches, then the event loop, which may have got work by them. */
   #run(): void {
     this.#immediate = undefined;
     if (this.#closed || this.#handlers.size === 0) return;
-    this.#wait();
+    let count = this.#wait();
+    for (let batch = 1; count > 0 && batch < mostBatches && this.#mayLinger; batch++) {
+      count = this.#epoll.waitBriefly(this.#lingerUs);
+      if (count > 0) this.#dispatch(count);
+    }
     if (this.#closed || this.#handlers.size === 0) return;
     if (this.#asynchronous > 0 || performance.now() - this.#lastEvent < this.#warmMs) {
       this.#immediate = setImmediate(this.#turn);
@@ -121,8 +135,12 @@ export class Reactor implements Disposable {
     }
   }
 
+  get #mayLinger(): boolean {
+    return this.#lingerUs > 0 && this.#asynchronous === 0 && !this.#closed && this.#handlers.size > 0;
+  }
+
   /** Waits for a batch, in the way that the time since the last one suggests, and handles it. */
-  #wait(): void {
+  #wait(): number {
     const epoll = this.#epoll;
     let count = 0;
     if (this.#asynchronous > 0) count = epoll.wait(0);
@@ -131,6 +149,7 @@ export class Reactor implements Disposable {
       if (count === 0) count = epoll.wait(this.#boundMs);
     }
     if (count > 0) this.#dispatch(count);
+    return count;
   }
 
   /** Asks again and again until something came, the time is over, or the event loop has waited long enough. */

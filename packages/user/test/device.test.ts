@@ -235,6 +235,24 @@ describe('the rest', () => {
     expect(await client.ask(Command.DEVICE_RESET)).toEqual(new Uint8Array(0));
   });
 
+  it('VFU-104 no region has descriptors for its accesses, and wrong questions are refused', async () => {
+    await using lab = await Lab.create();
+    const client = await lab.open();
+    expect(await client.ask(Command.DEVICE_GET_REGION_IO_FDS, words(16, 0, 0, 0))).toEqual(words(16, 0, 0, 0));
+    expect(await client.ask(Command.DEVICE_GET_REGION_IO_FDS, words(4096, 0, CONFIG, 0))).toEqual(
+      words(16, 0, CONFIG, 0),
+    );
+    for (const [argsz, flags, index, count] of [
+      [15, 0, 0, 0],
+      [16, 1, 0, 0],
+      [16, 0, 0, 1],
+      [16, 0, 9, 0],
+      [16, 0, 3, 0],
+    ] as const) {
+      expect(await client.errno(Command.DEVICE_GET_REGION_IO_FDS, words(argsz, flags, index, count))).toBe(EINVAL);
+    }
+  });
+
   it('VFU-105 fifty clients in a row', async () => {
     await using lab = await Lab.create();
     await lab.leave(await lab.open());

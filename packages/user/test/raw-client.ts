@@ -1,5 +1,14 @@
 /* A client that can send anything: bytes in any pieces, any descriptors, and sees what comes back as it is. */
-import { connectUnix, Fd, type Linux, type NativeMemory, NOT_NOW, Transfer, type UnixSocket } from '@vfio/sys';
+import {
+  adoptSocket,
+  connectUnix,
+  Fd,
+  type Linux,
+  type NativeMemory,
+  NOT_NOW,
+  Transfer,
+  type UnixSocket,
+} from '@vfio/sys';
 import { Command, HEADER_BYTES, HeaderFlag } from '../src/index.js';
 import { writeHeader } from '../src/wire/header.js';
 
@@ -102,6 +111,11 @@ export class RawClient implements Disposable {
     const reply = await client.request(Command.VERSION, version(json));
     if (reply.errno !== 0) throw new Error(`VERSION: errno ${reply.errno}`);
     return client;
+  }
+
+  /** A client on a socket that it was given: the twin of another one. */
+  static adopt(linux: Linux, fd: Fd): RawClient {
+    return new RawClient(linux, adoptSocket(linux, fd.release()));
   }
 
   /** Sends bytes, waiting for room. */

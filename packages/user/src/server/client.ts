@@ -2,7 +2,7 @@
 
 import { VfioError } from '@vfio/core';
 import { isSystemError } from '@vfio/host';
-import type { UnixSocket } from '@vfio/sys';
+import { socketPair, type UnixSocket } from '@vfio/sys';
 import type { Capabilities } from '../wire/capabilities.js';
 import { Command } from '../wire/header.js';
 import type { Call } from './call.js';
@@ -12,9 +12,10 @@ import type { IrqContext } from './irqs.js';
 import { longestMessage } from './limits.js';
 import { type Agreement, negotiate } from './negotiation.js';
 import { type ServedDevice, Session } from './session.js';
+import { Twin, type TwinOwner } from './twin.js';
 
 /** A connected client, and the device while it has it. */
-export class Client implements CommandHandler {
+export class Client implements CommandHandler, TwinOwner {
   /** Resolves when the client is gone and the device is closed. */
   readonly ended: Promise<void>;
   readonly #connection: Connection;
@@ -23,6 +24,7 @@ export class Client implements CommandHandler {
   readonly #own: Capabilities;
   readonly #onBug: (error: unknown) => void;
   #session: Session | undefined;
+  #twin: Twin | undefined;
   /** What the client has said of itself; undefined before it has. */
   #theirs: Capabilities | undefined;
   #end: () => void = () => {};
@@ -62,6 +64,8 @@ export class Client implements CommandHandler {
         return session.info(call);
       case Command.DEVICE_GET_REGION_INFO:
         return session.regions.info(call);
+      case Command.DEVICE_GET_REGION_IO_FDS:
+        return session.regions.ioFds(call);
       case Command.DEVICE_GET_IRQ_INFO:
         return session.irqs.info(call);
       case Command.DEVICE_SET_IRQS:
@@ -91,7 +95,12 @@ export class Client implements CommandHandler {
     return this.#session?.messages.replied(view, at, size) ?? false;
   }
 
+  twinEnded(): void {
+    this.#connection.close();
+  }
+
   closed(): void {
+    this.#twin?.[Symbol.dispose]();
     // whoever waits for the client's memory would wait for ever
     this.#session?.messages.close();
     void this.#close();
@@ -107,11 +116,19 @@ export class Client implements CommandHandler {
     return this.#open(call, negotiate(call, this.#own));
   }
 
-  async #open(call: Call, { theirs, reply }: Agreement): Promise<void> {
-    const post = (message: Uint8Array) => this.#connection.post(message);
+  async #open(call: Call, { theirs, twin, reply }: Agreement): Promise<void> {
+    const post = (message: Uint8Array) => (this.#twin ?? this.#connection).post(message);
     this.#session = await Session.open(this.#device, this.#context, { own: this.#own, theirs, post });
     this.#theirs = theirs;
     call.replyWith(reply);
+    if (twin) this.#addTwin(call);
+  }
+
+  /** Commands of the server get a socket of their own. */
+  #addTwin(call: Call): void {
+    const [mine, theirs] = socketPair(this.#context.linux);
+    this.#twin = new Twin(this.#context, mine, longestMessage(this.#own), this);
+    call.attachFds([theirs.number], () => theirs.close());
   }
 
   /** The client is gone: when its last command is done, the device is closed. */

@@ -10,9 +10,14 @@ import { MAJOR, MINOR } from './limits.js';
 /** What came of it. */
 export interface Agreement {
   readonly theirs: Capabilities;
+  /** Whether commands of the server get a socket of their own, whose other end goes along as the first descriptor. */
+  readonly twin: boolean;
   /** Payload of the reply. */
   readonly reply: Uint8Array;
 }
+
+/** Which descriptor of the reply the twin socket is. */
+const twinFdIndex = 0;
 
 /**
  * Reads a VERSION message and makes the reply.
@@ -25,12 +30,14 @@ export function negotiate(call: Call, own: Capabilities): Agreement {
   const { major, minor } = versionMessage.decode(call.payload(0, versionMessage.size), 'little');
   if (major !== MAJOR) throw violation(`version ${major}.${minor}`);
   const theirs = read(call);
-  const json = formatCapabilities(own);
+  // a client that can not receive a descriptor can not have it
+  const twin = theirs.twinSocket && theirs.maxMsgFds > 0;
+  const json = formatCapabilities({ ...own, twinSocket: twin }, twinFdIndex);
   const reply = new Uint8Array(versionMessage.size + json.length);
   // QEMU takes no minor but its own
   reply.set(versionMessage.encode({ major: MAJOR, minor: Math.min(minor, MINOR) }, 'little'));
   reply.set(json, versionMessage.size);
-  return { theirs, reply };
+  return { theirs, twin, reply };
 }
 
 function read(call: Call): Capabilities {

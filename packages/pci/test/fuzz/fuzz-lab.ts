@@ -196,7 +196,9 @@ export class FuzzLab {
     groups.clear();
   }
 
+  /** Resets the function, once nobody recovers from an error any more, who would have its lock. */
   async reset(): Promise<void> {
+    await this.clock.advance(0);
     await this.process.ioctl(this.fd, Request.DEVICE_RESET);
   }
 

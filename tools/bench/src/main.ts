@@ -1,7 +1,7 @@
 // Measures and prints. Absolute figures differ from machine to machine: the ratios are what to look at, and they are to a
 // floor that was measured in between.
 //
-//   npm run bench                     everything, about three minutes
+//   npm run bench                     everything, about five minutes
 //   npm run bench -- --part paths     the hot paths beside their floors, or 'scale': what many cost beside few
 //   npm run bench -- --only type1     what has the word in its name
 //   npm run bench -- --markdown       tables for a README
@@ -83,7 +83,7 @@ async function main(): Promise<void> {
       markdown: { type: 'boolean', default: false },
       rounds: { type: 'string', default: '7' },
       'round-ms': { type: 'string', default: '20' },
-      'warm-up-ms': { type: 'string', default: '1000' },
+      'warm-up-ms': { type: 'string', default: '2000' },
     },
   });
   const { only, part } = values;

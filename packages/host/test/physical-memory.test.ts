@@ -213,6 +213,31 @@ describe('PhysicalMemory.addMmio', () => {
   });
 });
 
+describe('PageRange.moveTo', () => {
+  it('takes the bytes along, wherever they were, and whoever looks next looks there', () => {
+    const { memory } = setUp();
+    const range = memory.alloc(3 * (HUGE_PAGE_SIZE / PAGE_SIZE), 'test');
+    range.write(5, Uint8Array.of(1, 2));
+    range.write(2 * HUGE_PAGE_SIZE + 7, Uint8Array.of(3));
+    const page = memory.page(range.basePfn * PAGE_SIZE, true);
+    const { epoch } = memory;
+    const storage = new Uint8Array(range.length);
+    range.moveTo(storage);
+    expect(memory.epoch).not.toBe(epoch);
+    expect([storage[5], storage[6], storage[2 * HUGE_PAGE_SIZE + 7]]).toEqual([1, 2, 3]);
+    storage[HUGE_PAGE_SIZE] = 9;
+    const bytes = new Uint8Array(2);
+    memory.read(range.basePfn * PAGE_SIZE + HUGE_PAGE_SIZE, bytes);
+    expect([...bytes]).toEqual([9, 0]);
+    range.moveTo(new Uint8Array(range.length));
+    storage.fill(0xee);
+    expect([...range.span(5, 2)]).toEqual([1, 2]);
+    expect(page?.[5]).toBe(1);
+    expect(() => range.moveTo(new Uint8Array(PAGE_SIZE))).toThrow(RangeError);
+    range.put();
+  });
+});
+
 describe('windows that have to ask somebody', () => {
   /** A window whose answers wait until they are let go. */
   function asking() {

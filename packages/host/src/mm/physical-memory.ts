@@ -57,7 +57,7 @@ export class PageRange {
   readonly #tracked: Tracked;
   /** Storage in blocks of `#blockBytes`; a hole reads as zeros. */
   readonly #blocks: (Uint8Array | undefined)[] = [];
-  readonly #blockBytes: number;
+  #blockBytes: number;
   /** Huge pages of the pool that the range is made of. */
   readonly hugePages: number;
   #count = 1;
@@ -145,6 +145,23 @@ export class PageRange {
       if (source.populated(at)) this.write(done, source.span(at, length));
       done += length;
     }
+  }
+
+  /**
+   * Moves the bytes elsewhere, as the migration of pages does: into memory that another program maps too, for instance, or
+   * out of it again. The frames stay; views that were given out before are of no use any more.
+   *
+   * @param storage - as long as the range, and zero where nobody has touched it
+   */
+  moveTo(storage: Uint8Array): void {
+    if (storage.length !== this.length) throw new RangeError(`${storage.length} bytes for ${this.length}`);
+    if (this.#count === 0) throw new KernelBug('use-after-free', `move of freed frames ${this.#name()}`);
+    for (const [index, block] of this.#blocks.entries()) {
+      if (block !== undefined) storage.set(block, index * this.#blockBytes);
+    }
+    this.#blocks.splice(0, this.#blocks.length, storage);
+    this.#blockBytes = storage.length;
+    this.#memory.blockMade();
   }
 
   #populate(index: number): Uint8Array {
@@ -353,7 +370,7 @@ export class PhysicalMemory {
     return bytes.length === PAGE_SIZE ? bytes : undefined;
   }
 
-  /** Called by a range that has been touched where it was not before. */
+  /** Called by a range that has been touched where it was not before, or was moved. */
   blockMade(): void {
     this.#epoch++;
   }

@@ -20,15 +20,24 @@ const edu: MachineFile = {
   pci: { functions: { [EDU]: { model: 'edu', dmaBits: 64 } }, bind: { 'vfio-pci': 'all' } },
 };
 
+/** A display whose video memory can be mapped. */
+const display: MachineFile = {
+  version: 1,
+  modules: ['vfio_iommu_type1'],
+  'mdev-samples': { mdpy: { devices: [{ uuid: UUID, type: 'mdpy-vga' }] } },
+};
+
 const card: MachineFile = {
   version: 1,
   modules: ['vfio_iommu_type1'],
   'mdev-samples': { mtty: { devices: [{ uuid: UUID, type: 'mtty-1' }] } },
 };
 
+const files = { mtty: card, mdpy: display, edu };
+
 /** What is served, and how. */
 export interface LabOptions extends ServeOptions {
-  readonly device?: 'mtty' | 'edu';
+  readonly device?: 'mtty' | 'mdpy' | 'edu';
 }
 
 /** Everything that a test needs. */
@@ -66,9 +75,9 @@ export class Lab implements AsyncDisposable {
     const linux = await Linux.load({ checked: true });
     const clock = new VirtualClock();
     const drivers = [samples, pci];
-    const machine = await Machine.load(device === 'mtty' ? card : edu, { drivers, checked: true, clock });
+    const machine = await Machine.load(files[device], { drivers, checked: true, clock });
     const directory = mkdtempSync(join(tmpdir(), 'vfio-user-'));
-    return new Lab(linux, machine, clock, directory, device === 'mtty' ? UUID : EDU, options);
+    return new Lab(linux, machine, clock, directory, device === 'edu' ? EDU : UUID, options);
   }
 
   /** A client that has said nothing yet. */

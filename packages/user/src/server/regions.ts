@@ -6,6 +6,8 @@ import type { Process } from '@vfio/host';
 import { RegionAccess, regionIoFdsMessage, WriteMulti } from '../wire/messages.js';
 import type { Call } from './call.js';
 import { invalid } from './refusal.js';
+import { regionCaps } from './region-caps.js';
+import type { RegionFile, RegionFiles } from './region-files.js';
 
 /** Bytes of the head of an access. */
 const headBytes = RegionAccess.data;
@@ -22,7 +24,10 @@ export class Regions {
   /** Small accesses are made on these, so that they need no view of the message. */
   readonly #small = [1, 2, 4, 8].map((width) => new Uint8Array(width));
 
-  private constructor(process: Process, fd: number, regions: readonly (Region | undefined)[]) {
+  readonly #files: RegionFiles;
+
+  private constructor(process: Process, fd: number, regions: readonly (Region | undefined)[], files: RegionFiles) {
+    this.#files = files;
     this.#process = process;
     this.#fd = fd;
     this.#regions = regions;
@@ -31,13 +36,14 @@ export class Regions {
   }
 
   /** Asks the device for all of them. One that it refuses to describe is one that it lacks. */
-  static async of(process: Process, device: Device): Promise<Regions> {
+  static async of(process: Process, device: Device, files: RegionFiles): Promise<Regions> {
     const { numRegions } = await device.info();
     const found = new Map((await device.regions()).map((region) => [region.index, region]));
     return new Regions(
       process,
       device.fd,
       Array.from({ length: numRegions }, (_, index) => found.get(index)),
+      files,
     );
   }
 
@@ -45,17 +51,14 @@ export class Regions {
     return this.#regions.length;
   }
 
-  /** DEVICE_GET_REGION_INFO. */
-  info(call: Call): void {
+  /** DEVICE_GET_REGION_INFO. With room for all of it, a region that can be mapped comes with a descriptor. */
+  info(call: Call): void | Promise<void> {
     const { argsz, index } = readInfo(call);
     if (argsz < regionInfo.size) throw invalid(`argsz is ${argsz}`);
     if (index >= this.count) throw invalid(`region ${index} of ${this.count}`);
     const region = this.#regions[index];
-    const size = region?.size ?? 0n;
-    const flags = size === 0n || region === undefined ? 0 : region.flags & accessFlags;
-    call.replyWith(
-      regionInfo.encode({ argsz: regionInfo.size, flags, index, capOffset: 0, size, offset: 0n }, 'little'),
-    );
+    if (region?.mappable) return this.#files.of(region).then((file) => describe(call, argsz, index, region, file));
+    return describe(call, argsz, index, region, undefined);
   }
 
   /**
@@ -193,6 +196,28 @@ export class Regions {
 /** Begins a reply with the head of an access and `count` bytes. */
 function openHead(call: Call, count = 0): number {
   return call.openReply(headBytes + count);
+}
+
+/** Answers what a region is. */
+function describe(
+  call: Call,
+  argsz: number,
+  index: number,
+  region: Region | undefined,
+  file: RegionFile | undefined,
+): void {
+  const size = region?.size ?? 0n;
+  const access = size === 0n || region === undefined ? 0 : region.flags & accessFlags;
+  const caps = regionCaps(region, file);
+  const needed = regionInfo.size + caps.length;
+  const whole = argsz >= needed;
+  const flags = access | (file ? RegionInfoFlag.MMAP : 0) | (whole && caps.length > 0 ? RegionInfoFlag.CAPS : 0);
+  const at = call.openReply(whole ? needed : regionInfo.size);
+  const capOffset = whole && caps.length > 0 ? regionInfo.size : 0;
+  call.replyBytes.set(regionInfo.encode({ argsz: needed, flags, index, capOffset, size, offset: 0n }, 'little'), at);
+  if (!whole) return;
+  call.replyBytes.set(caps, at + regionInfo.size);
+  if (file) call.attachFds([file.fd]);
 }
 
 /** A reply repeats offset, region and count. */

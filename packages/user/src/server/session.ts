@@ -12,6 +12,7 @@ import { DmaMessages } from './dma-messages.js';
 import { Features } from './features.js';
 import { type IrqContext, Irqs } from './irqs.js';
 import { invalid } from './refusal.js';
+import { RegionFiles } from './region-files.js';
 import { Regions } from './regions.js';
 
 /** The device that a server serves. */
@@ -34,18 +35,27 @@ export class Session {
   readonly regions: Regions;
   readonly irqs: Irqs;
   readonly features: Features;
+  readonly #files: RegionFiles;
   readonly #flags: number;
 
   private constructor(
     process: Process,
     device: Device,
     flags: number,
-    parts: { memory: GuestMemory; messages: DmaMessages; regions: Regions; irqs: Irqs; features: Features },
+    parts: {
+      memory: GuestMemory;
+      messages: DmaMessages;
+      files: RegionFiles;
+      regions: Regions;
+      irqs: Irqs;
+      features: Features;
+    },
   ) {
     this.process = process;
     this.device = device;
     this.memory = parts.memory;
     this.messages = parts.messages;
+    this.#files = parts.files;
     this.#flags = flags;
     this.regions = parts.regions;
     this.irqs = parts.irqs;
@@ -72,14 +82,16 @@ export class Session {
     const device = await openDevice(new VfioClient(new ProcessTransport(process)), address);
     undo.add(() => device.close());
     const { flags } = await device.info();
-    const regions = await Regions.of(process, device);
+    const files = new RegionFiles({ linux: context.linux, host, process, device: device.fd });
+    undo.add(() => files.close());
+    const regions = await Regions.of(process, device, files);
     const irqs = await Irqs.of(context, process, device);
     const features = new Features(process, device);
     const messages = new DmaMessages({ clock: host.clock, most: Math.max(1, theirs.maxDataXferSize), post });
     const placeContext = { linux: context.linux, host, process };
     const memory = new GuestMemory(placeContext, device.space, messages, own.maxDmaMaps);
     undo.keep();
-    return new Session(process, device, flags, { memory, messages, regions, irqs, features });
+    return new Session(process, device, flags, { memory, messages, files, regions, irqs, features });
   }
 
   /** DEVICE_GET_INFO. */
@@ -108,6 +120,7 @@ export class Session {
     undo.add(() => this.process.exit());
     undo.add(() => this.memory.close());
     undo.add(() => this.device.close());
+    undo.add(() => this.#files.close());
     undo.add(() => this.irqs.closeAll());
     undo.add(() => this.features.close());
   }

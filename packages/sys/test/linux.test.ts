@@ -75,6 +75,17 @@ describe('Linux', () => {
     expect(second.table.count()).toBe(0);
   });
 
+  it('says so where there are no such calls, and not before somebody wants them', async () => {
+    const real = Object.getOwnPropertyDescriptor(process, 'platform');
+    if (real === undefined) throw new Error('no platform');
+    Object.defineProperty(process, 'platform', { ...real, value: 'darwin' });
+    try {
+      await expect(Linux.load()).rejects.toMatchObject({ code: 'ENOSYS', message: expect.stringContaining('darwin') });
+    } finally {
+      Object.defineProperty(process, 'platform', real);
+    }
+  });
+
   it('seals a memfd', async () => {
     using linux = await Linux.load();
     using file = memfd(linux, 'sealed', 4096, Seal.SHRINK);

@@ -182,6 +182,7 @@ export class Vfio {
       version: moduleVersion,
       importNs: ['IOMMUFD'],
       ...(this.iommufd ? { depends: ['iommufd'] } : {}),
+      softPost: ['vfio_iommu_type1'],
       ...(this.options.noiommu
         ? { parameters: { enable_unsafe_noiommu_mode: { type: 'bool', default: false, mode: 0o644 } } }
         : {}),

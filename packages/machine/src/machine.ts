@@ -28,7 +28,7 @@ export interface LoadOptions {
   readonly drivers?: readonly DriverPackage[];
   /** Directories to look for driver packages in, beside those of the file, the working directory and this package. */
   readonly searchFrom?: readonly string[];
-  /** Modules to load instead of those that the file names. */
+  /** Modules to load instead of those that the file names; only these, and what they can not do without. */
   readonly modules?: readonly ModuleEntry[];
   /** Build switches that override those of the file. */
   readonly vfio?: MachineFile['vfio'];
@@ -101,18 +101,18 @@ export class Machine implements AsyncDisposable {
     for (const { driver, section } of sections) {
       hardware.set(driver, await placed(file, driver, driver.powerOn?.(context, section)));
     }
-    if (modules) for (const module of modules) await this.modprobe(module);
+    if (modules) for (const module of modules) await insmod(host, module);
     else await loadModules(this, file);
     for (const { driver, section } of sections) {
       await placed(file, driver, driver.build(context, section, hardware.get(driver)));
     }
+    if (!modules) await host.modules.loadSoftDependencies();
   }
 
-  /** Loads a module, as `modprobe name key=value` does. */
+  /** Loads a module, as `modprobe name key=value` does: with what it needs, and what it would like to have. */
   async modprobe(module: ModuleEntry): Promise<void> {
-    const { name, parameters = {} } = typeof module === 'string' ? { name: module } : module;
-    const words = Object.entries(parameters).map(([key, value]): [string, string] => [key, parameterText(value)]);
-    await this.host.modules.modprobe(name, Object.fromEntries(words));
+    await insmod(this.host, module);
+    await this.host.modules.loadSoftDependencies();
   }
 
   /** A client in a process of its own, root's; the same at each call. */
@@ -191,11 +191,18 @@ async function placed<T>(file: MachineSource, driver: DriverPackage, building: T
   }
 }
 
+/** Loads a module with what it needs. */
+async function insmod({ modules }: Host, module: ModuleEntry): Promise<void> {
+  const { name, parameters = {} } = typeof module === 'string' ? { name: module } : module;
+  const words = Object.entries(parameters).map(([key, value]): [string, string] => [key, parameterText(value)]);
+  await modules.modprobe(name, Object.fromEntries(words));
+}
+
 /** Loads modules of the file; one that nobody brings is told of with its place. */
 async function loadModules(machine: Machine, file: MachineSource): Promise<void> {
   for (const [i, module] of (file.data.modules ?? []).entries()) {
     try {
-      await machine.modprobe(module);
+      await insmod(machine.host, module);
     } catch (error) {
       const name = (typeof module === 'string' ? module : module.name).replaceAll('-', '_');
       const known = machine.host.modules.known();

@@ -1,7 +1,7 @@
 import { type MachineContext, Request } from '@vfio/core';
 import { freeRunning, type Host, O, type Scheduler, VirtualClock } from '@vfio/host';
 import { describe, expect, it } from 'vitest';
-import { Machine, type MachineFile } from '../src/index.js';
+import { type LoadOptions, Machine, type MachineFile } from '../src/index.js';
 import { Folder, loadModel, modelPackage } from './lab.js';
 
 const transcripts = new URL('../../../transcripts/machines/', import.meta.url).pathname;
@@ -24,6 +24,21 @@ describe('loading', () => {
     await using machine = await Machine.load(file, { drivers, checked: true });
     expect(built).toEqual(['model', 'other']);
     expect(machine.drivers).toBe(drivers);
+  });
+
+  it('has what modules would like to have after them, as modprobe does, but not for a script', async () => {
+    const load = (options: LoadOptions) =>
+      Machine.load({ version: 1, modules: ['vfio'] }, { drivers: [], checked: true, ...options });
+    const names = (machine: Machine) => machine.host.modules.loaded().map(({ name }) => name);
+    await using machine = await load({});
+    expect(names(machine)).toEqual(['vfio', 'vfio_iommu_type1']);
+    await using script = await load({ modules: ['vfio'] });
+    expect(names(script)).toEqual(['vfio']);
+    await script.modprobe('vfio');
+    expect(names(script)).toEqual(['vfio', 'vfio_iommu_type1']);
+    // without it, there is nothing to be had
+    await using built = await load({ vfio: { iommufd: true, container: false } });
+    expect(names(built)).toEqual(['iommufd', 'vfio']);
   });
 
   it('has its hardware before any module is loaded, and what is built on modules after that', async () => {

@@ -19,7 +19,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 function load(pci: PciSection, more: Omit<MachineFile, 'version' | 'pci'> = {}): Promise<Machine> {
   return Machine.load(
-    { version: 1, modules: ['vfio_iommu_type1', 'vfio-pci'], ...more, pci },
+    { version: 1, modules: ['vfio-pci'], ...more, pci },
     { drivers: [driverPackage], checked: true, clock: new VirtualClock() },
   );
 }

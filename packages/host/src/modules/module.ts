@@ -17,6 +17,8 @@ export interface ModuleSpec {
   readonly importNs?: readonly string[];
   /** Modules that are loaded before it, and stay as long as it does. */
   readonly depends?: readonly string[];
+  /** Modules that an administrator's modprobe loads after it, and that it can do without. Source: MODULE_SOFTDEP() */
+  readonly softPost?: readonly string[];
   /** Other names that `modprobe` knows it by. */
   readonly aliases?: readonly string[];
   readonly parameters?: Readonly<Record<string, ParamSpec>>;

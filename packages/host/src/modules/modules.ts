@@ -3,7 +3,7 @@
  * somebody uses it.
  */
 import type { Uevents } from '../drivers/uevents.js';
-import { SystemError } from '../errors.js';
+import { isSystemError, SystemError } from '../errors.js';
 import type { Seams } from '../seams.js';
 import { Completion } from '../sync/completion.js';
 import type { Sysfs } from '../sysfs/sysfs.js';
@@ -73,6 +73,23 @@ export class Modules {
    */
   async modprobe(name: string, params: Readonly<Record<string, string>> = {}): Promise<Module> {
     return await this.#host.lockdep.enter(`modprobe ${name}`, () => this.#modprobe(name, params, []));
+  }
+
+  /**
+   * Loads what modules that are loaded would like to have after them, as an administrator's modprobe does. One that is not
+   * known, or fails, is passed over.
+   */
+  async loadSoftDependencies(): Promise<void> {
+    for (const { spec } of this.loaded()) {
+      for (const name of spec.softPost ?? []) {
+        if (this.get(name) || !this.#specs.has(canonical(name))) continue;
+        try {
+          await this.modprobe(name);
+        } catch (error) {
+          if (!isSystemError(error)) throw error;
+        }
+      }
+    }
   }
 
   /**

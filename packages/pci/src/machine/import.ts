@@ -24,7 +24,7 @@ export function importLspci(text: string): ImportedMachine<PciSection> | undefin
   if (!isLspci(text)) return undefined;
   const records = parseLspci(text);
   const functions = Object.fromEntries(records.map((record) => [nameOf(record), functionSection(record)]));
-  return { section: { functions, bind: { [DRIVER]: 'all' } }, modules: ['vfio_iommu_type1', DRIVER] };
+  return { section: { functions, bind: { [DRIVER]: 'all' } }, modules: [DRIVER] };
 }
 
 function functionSection(record: FunctionRecord): FunctionSection {

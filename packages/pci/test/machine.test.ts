@@ -118,7 +118,7 @@ describe('a dump', () => {
     const text = await readFile(`${fixtures}${name}`, 'utf8');
     const imported = driverPackage.importDump?.(text);
     expect(imported).toMatchObject({
-      modules: ['vfio_iommu_type1', 'vfio-pci'],
+      modules: ['vfio-pci'],
       section: { bind: { 'vfio-pci': 'all' } },
     });
     await using dumped = await load({ lspci: `${fixtures}${name}`, bind: { 'vfio-pci': 'all' } });

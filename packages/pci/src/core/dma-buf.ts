@@ -19,11 +19,15 @@ import { downWriteMemory, memoryEnabled } from './memory.js';
 
 const LAST_BAR = 5;
 const MAX_LENGTH = 2n ** 63n;
+/** End of what an address of 64 bits can say. */
+const ADDRESS_END = 2n ** 64n;
+/** Bytes that the kernel allocates in one piece. Source: include/linux/slab.h KMALLOC_MAX_SIZE */
+const KMALLOC_MAX_SIZE = 4 * 1024 * 1024;
 
 /** A part of a BAR, in bytes. */
 interface Range {
-  readonly offset: number;
-  readonly length: number;
+  readonly offset: bigint;
+  readonly length: bigint;
 }
 
 /**
@@ -88,8 +92,10 @@ export class DmaBufs {
    * @returns a descriptor
    * @throws EOPNOTSUPP - the driver does not export its BARs
    * @throws EINVAL - no ranges, flags, a range that is empty, not of whole pages or outside of the BAR; a BAR of ports
+   * @throws EOVERFLOW - a range whose end no address reaches
    * @throws ENODEV - no BAR, or one that is not mapped; the device is going
-   * @throws EFAULT, EMFILE, ENOMEM
+   * @throws ENOMEM - more ranges than can be kept
+   * @throws EFAULT, EMFILE
    * @source drivers/vfio/pci/vfio_pci_dmabuf.c vfio_pci_core_feature_dma_buf()
    */
   async feature(feature: FeatureCall): Promise<number> {
@@ -107,7 +113,7 @@ export class DmaBufs {
     }
     const ranges = this.#readRanges(feature, nrRanges);
     const segments = this.#segmentsOf(feature, regionIndex, ranges);
-    const size = ranges.reduce((sum, { length }) => sum + length, 0);
+    const size = segments.reduce((sum, { length }) => sum + length, 0);
     const file = await this.#export(segments, size, openFlags);
     try {
       return process.files.add(file, { cloexec: (openFlags & O.CLOEXEC) !== 0 });
@@ -156,6 +162,7 @@ export class DmaBufs {
 
   #readRanges(feature: FeatureCall, count: number): Range[] {
     const { size } = regionDmaRange;
+    if (count * size > KMALLOC_MAX_SIZE) throw failure('ENOMEM', `${count} ranges`);
     const bytes = feature.copyIn(count * size, deviceFeatureDmaBuf.size);
     let total = 0n;
     return Array.from({ length: count }, (_, i) => {
@@ -165,7 +172,7 @@ export class DmaBufs {
       if (length === 0n || offset % page !== 0n || length % page !== 0n || total >= MAX_LENGTH) {
         throw feature.error('EINVAL', `range ${i}: 0x${length.toString(16)} bytes at 0x${offset.toString(16)}`);
       }
-      return { offset: Number(offset), length: Number(length) };
+      return { offset, length };
     });
   }
 
@@ -175,11 +182,13 @@ export class DmaBufs {
     if ((resourceFlags(pdev, bar) & ResourceFlag.MEM) === 0) {
       throw feature.error('EINVAL', `BAR ${bar} has ports, which no other device reaches`);
     }
+    const start = BigInt(resourceStart(pdev, bar));
     return ranges.map(({ offset, length }) => {
-      if (offset + length > resourceLen(pdev, bar)) {
-        throw feature.error('EINVAL', `0x${offset.toString(16)}+0x${length.toString(16)} is not in BAR ${bar}`);
-      }
-      return { phys: resourceStart(pdev, bar) + offset, length };
+      const where = `0x${offset.toString(16)}+0x${length.toString(16)}`;
+      if (start + offset + length >= ADDRESS_END) throw feature.error('EOVERFLOW', `${where} has no address`);
+      if (offset + length > BigInt(resourceLen(pdev, bar)))
+        throw feature.error('EINVAL', `${where} is not in BAR ${bar}`);
+      return { phys: Number(start + offset), length: Number(length) };
     });
   }
 
@@ -195,6 +204,6 @@ export class DmaBufs {
   }
 }
 
-function failure(code: 'ENODEV' | 'EOPNOTSUPP', reason: string): VfioError {
+function failure(code: 'ENODEV' | 'ENOMEM' | 'EOPNOTSUPP', reason: string): VfioError {
   return new VfioError(code, reason, { syscall: 'VFIO_DEVICE_FEATURE' });
 }

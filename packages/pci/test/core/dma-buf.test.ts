@@ -12,14 +12,17 @@ interface Wanted {
   readonly flags?: number;
   readonly openFlags?: number;
   readonly feature?: number;
+  /** How many ranges are said to be there, if not as many as are. */
+  readonly count?: number;
 }
 
 /** VFIO_DEVICE_FEATURE_DMA_BUF. */
 function ask({ process, fd }: IrqLab, wanted: Wanted = {}): Promise<number> {
   const { region = 0, ranges = [[0n, page]], flags = 0, openFlags = O.RDWR, feature = FeatureFlag.GET } = wanted;
+  const nrRanges = wanted.count ?? ranges.length;
   const order = process.byteOrder;
   const body = [
-    deviceFeatureDmaBuf.encode({ regionIndex: region, openFlags, flags, nrRanges: ranges.length }, order),
+    deviceFeatureDmaBuf.encode({ regionIndex: region, openFlags, flags, nrRanges }, order),
     ...ranges.map(([offset, length]) => regionDmaRange.encode({ offset, length }, order)),
   ];
   const argsz = deviceFeature.size + body.reduce((sum, { length }) => sum + length, 0);
@@ -61,6 +64,12 @@ describe('DMA_BUF', () => {
     await attachment.detach();
   });
 
+  it('PCI-152 has no memory for more ranges than one allocation holds, whatever is behind them', async () => {
+    await using lab = await irqLab();
+    for (const count of [0x4_0001, 0xffff_ffff]) await expect(ask(lab, { count })).rejects.toThrow(code('ENOMEM'));
+    await expect(ask(lab, { count: 0x4_0000 })).rejects.toThrow(code('EFAULT'));
+  });
+
   it('PCI-152 is refused for what is no part of a BAR', async () => {
     await using lab = await irqLab();
     for (const region of [3, 6, 7, 9, 0xffff_ffff]) await expect(ask(lab, { region })).rejects.toThrow(code('ENODEV'));
@@ -78,6 +87,11 @@ describe('DMA_BUF', () => {
     ] as const) {
       await expect(ask(lab, { ranges: [range] })).rejects.toThrow(code('EINVAL'));
     }
+    // Whose end no address reaches is told apart; a length of its own is looked at before.
+    for (const offset of [2n ** 64n - page, 2n ** 64n - 0x100n * page]) {
+      await expect(ask(lab, { ranges: [[offset, page]] })).rejects.toThrow(code('EOVERFLOW'));
+    }
+    await expect(ask(lab, { ranges: [[2n ** 62n, page]] })).rejects.toThrow(code('EINVAL'));
     expect(lab.device.dmabufs.size).toBe(0);
     lab.device.exportsDmaBufs = false;
     await expect(ask(lab)).rejects.toThrow(code('EOPNOTSUPP'));

@@ -107,13 +107,16 @@ export class DmaMessages {
   cancel(address: bigint, size: bigint): void {
     const within = (one: { address: bigint; bytes: Uint8Array }) =>
       one.address < address + size && one.address + BigInt(one.bytes.length) > address;
-    this.#give(within, new VfioError('EFAULT', `memory at 0x${address.toString(16)} was unmapped`));
+    this.#give(within, () => new VfioError('EFAULT', `memory at 0x${address.toString(16)} was unmapped`));
   }
 
   /** The client is gone: everything fails. */
   close(): void {
     this.#closed = true;
-    this.#give(() => true, new VfioError('ECONNRESET', 'the client is gone'));
+    this.#give(
+      () => true,
+      () => new VfioError('ECONNRESET', 'the client is gone'),
+    );
     for (const { timer } of this.#out.values()) timer.cancel();
     this.#out.clear();
   }
@@ -165,15 +168,16 @@ export class DmaMessages {
     outstanding.fail(new VfioError('ETIMEDOUT', `no reply to a DMA message for ${patienceMs} ms`));
   }
 
-  #give(which: (one: Waiting | Outstanding) => boolean, error: VfioError): void {
+  /** Fails accesses. Most often there are none, and so no error is made. */
+  #give(which: (one: Waiting | Outstanding) => boolean, error: () => VfioError): void {
     for (const one of this.#waiting.splice(0)) {
-      if (which(one)) one.fail(error);
+      if (which(one)) one.fail(error());
       else this.#waiting.push(one);
     }
     for (const one of this.#out.values()) {
       if (one.given || !which(one)) continue;
       one.given = true;
-      one.fail(error);
+      one.fail(error());
     }
   }
 

@@ -41,7 +41,8 @@ export async function recordedLab({ machine: name, modules }: ScriptHeader): Pro
   const machine = recordedMachine(parseRecording(recorded('q35-pci.jsonl')), {
     virtual: parseRecording(recorded('q35-pci-sriov.jsonl')),
     contents: parseContents(recorded('q35-pci-contents.jsonl')),
-    root: { acpi: true },
+    // Its firmware kept the slots of its ports, as what their control registers have shows.
+    root: { acpi: true, nativeHotplug: false },
   });
   const clock = new VirtualClock();
   // It can not make devices snoop that do not, and its driver knows PASIDs, but it has none.

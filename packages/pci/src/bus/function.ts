@@ -94,6 +94,8 @@ export interface PciRoot {
   readonly io: readonly PciWindow[];
   /** Firmware describes every slot, as ACPI does. */
   readonly acpi?: boolean;
+  /** Whether the kernel looks after the slots of ports; where firmware keeps them to itself, it does not. True when absent. */
+  readonly nativeHotplug?: boolean;
   /** The platform's interrupt (below 24) for pin 1 to 4 of a device on the root bus; undefined: not connected. */
   routeIntx(slot: number, pin: number): number | undefined;
 }

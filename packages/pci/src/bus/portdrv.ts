@@ -57,7 +57,7 @@ async function probePort(pdev: PciDev): Promise<PciSlot | undefined> {
   await enableDevice(pdev);
   setMaster(pdev);
   const { subordinate } = pdev;
-  if (!subordinate || !isHotplugBridge(pdev)) return undefined;
+  if (!subordinate || !isHotplugBridge(pdev) || !hasNativeHotplug(pdev)) return undefined;
   const number = readConfigDword(pdev, pdev.pcieCap + Exp.SLTCAP) >>> SLOT_NUMBER_SHIFT;
   try {
     // Source: drivers/pci/hotplug/pciehp_hpc.c pciehp_reset_slot()
@@ -74,6 +74,11 @@ async function probePort(pdev: PciDev): Promise<PciSlot | undefined> {
     disableDevice(pdev);
     throw error;
   }
+}
+
+/** Firmware may look after slots itself. Source: drivers/pci/pcie/portdrv.c get_port_device_capability() */
+function hasNativeHotplug({ pciBus }: PciDev): boolean {
+  return pciBus.domain.root.nativeHotplug !== false;
 }
 
 function classId(value: number): PciDeviceId {

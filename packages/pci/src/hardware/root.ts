@@ -14,6 +14,7 @@ export interface RootOptions {
   readonly memory?: readonly PciWindow[];
   readonly io?: readonly PciWindow[];
   readonly acpi?: boolean;
+  readonly nativeHotplug?: boolean;
   /** Interrupts of pins; those of q35 by default. */
   readonly routeIntx?: (slot: number, pin: number) => number | undefined;
 }
@@ -40,6 +41,7 @@ export class EmulatedRoot implements PciRoot {
   readonly memory: readonly PciWindow[];
   readonly io: readonly PciWindow[];
   readonly acpi?: boolean;
+  readonly nativeHotplug: boolean;
   readonly #route: (slot: number, pin: number) => number | undefined;
 
   constructor(options: RootOptions = {}) {
@@ -47,6 +49,7 @@ export class EmulatedRoot implements PciRoot {
     this.bus = options.bus ?? 0;
     this.memory = options.memory ?? DEFAULT_MEMORY;
     this.io = options.io ?? DEFAULT_IO;
+    this.nativeHotplug = options.nativeHotplug ?? true;
     if (options.lastBus !== undefined) this.lastBus = options.lastBus;
     if (options.acpi !== undefined) this.acpi = options.acpi;
     this.#route = options.routeIntx ?? routeQ35;

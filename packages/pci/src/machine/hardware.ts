@@ -38,13 +38,13 @@ export async function sectionHardware({ directory }: MachineContext, section: Pc
   );
   const parts = [...recorded, ...models.map((entry) => modelPart(entry, present))];
   for (const [name, { writable }] of entries) allowWrites(parts, name, writable);
-  const machine = assembled(parts, section.acpi ?? true);
+  const machine = assembled(parts, section);
   return { ...machine, numVfs: numVfsOf(known.records, entries) };
 }
 
-function assembled(parts: readonly MachinePart[], acpi: boolean): AssembledMachine {
+function assembled(parts: readonly MachinePart[], { acpi = true, nativeHotplug = true }: PciSection): AssembledMachine {
   try {
-    return assembleMachine(parts, { acpi });
+    return assembleMachine(parts, { acpi, nativeHotplug });
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
     throw new SectionError(['functions'], `${error.message}: give each its own`, { cause: error });

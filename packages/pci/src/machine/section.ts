@@ -52,6 +52,8 @@ export interface PciSection {
   readonly functions?: Readonly<Record<string, FunctionSection>>;
   /** Whether firmware describes slots, as ACPI does. Default: true. */
   readonly acpi?: boolean;
+  /** Whether firmware leaves the slots of ports to the kernel. Default: true. */
+  readonly nativeHotplug?: boolean;
   /** Which functions a driver is given, by its name, once all modules are loaded; `all`: whatever it takes. */
   readonly bind?: Readonly<Record<string, 'all' | readonly string[]>>;
 }
@@ -123,6 +125,7 @@ export const pciSchema: JsonSchema = {
       description: 'functions by address, or what is known better of those in the dump',
     },
     acpi: { type: 'boolean', description: 'firmware describes the slots; true' },
+    nativeHotplug: { type: 'boolean', description: 'firmware leaves the slots of ports to the kernel; true' },
     bind: {
       type: 'object',
       additionalProperties: {

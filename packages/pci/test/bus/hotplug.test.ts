@@ -110,6 +110,16 @@ describe('slots', () => {
     await echo(host, `/sys/bus/pci/slots/${name}/power`, '1');
     expect(bus.find(0, 0, 0x08)?.subordinate?.devices.map((pdev) => pdev.slot?.name)).toEqual([name, name]);
   });
+
+  it('are not there where firmware keeps them to itself', async () => {
+    await using host = newHost();
+    const bus = await pciInit(host);
+    const root = rootOf(new Map([[0x08, rootPort([[0, new FakeFunction()]])]]), { nativeHotplug: false });
+    await bus.addRoot(root);
+    expect(bus.slotsDir.list()).toEqual([]);
+    expect(bus.find(0, 0, 0x08)?.driver?.name).toBe('pcieport');
+    expect(bus.find(0, 0, 0x08)?.subordinate?.devices[0]?.slot).toBeUndefined();
+  });
 });
 
 describe('everybody at once', () => {

@@ -21,6 +21,7 @@ async function lab() {
   const machine = recordedMachine(parseRecording(text), {
     virtual: parseRecording(file('q35-pci-sriov.jsonl')),
     contents: parseContents(file('q35-pci-contents.jsonl')),
+    root: { nativeHotplug: false },
   });
   const iommu = {
     aperture: [0n, 2n ** 39n - 1n] as const,
@@ -168,6 +169,8 @@ describe('the recorded machine', () => {
       expect([vf.vendor, vf.deviceId, vf.isVirtfn]).toEqual([0x8086, 0x10ca, true]);
       const first = line.resource?.split('\n')[0]?.split(' ').map(Number).slice(0, 2);
       expect([vf.resource[0]?.start, vf.resource[0]?.end]).toEqual(first);
+      // It shares its bus, and no slot was the kernel's to reset.
+      expect(vf.resetMethods.join(' ')).toBe(line.reset_method);
       expect(vf.hw.readConfig(0xa0, 1)).toBe(0x10);
       expect(vf.hw.readBar(0, 8, 4)).toBe(0);
       expect(vf.hw.readBar(3, 12, 4)).toBe(1);

@@ -2,6 +2,7 @@
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { VirtualClock } from '@vfio/host';
 import { Machine, type MachineFile } from '@vfio/machine';
 import { driverPackage as samples } from '@vfio/mdev-samples/machine';
@@ -20,6 +21,18 @@ const edu: MachineFile = {
   pci: { functions: { [EDU]: { model: 'edu', dmaBits: 64 } }, bind: { 'vfio-pci': 'all' } },
 };
 
+/** A network card with MSI-X, as a program on a real kernel saw it. */
+export const IGB = '0000:03:00.0';
+const recordings = fileURLToPath(new URL('../../../transcripts/hardware/', import.meta.url));
+const igb: MachineFile = {
+  version: 1,
+  modules: ['vfio_iommu_type1', 'vfio-pci'],
+  pci: {
+    recording: { functions: `${recordings}q35-pci.jsonl`, contents: `${recordings}q35-pci-contents.jsonl` },
+    bind: { 'vfio-pci': [IGB] },
+  },
+};
+
 /** A display whose video memory can be mapped. */
 const display: MachineFile = {
   version: 1,
@@ -33,11 +46,12 @@ const card: MachineFile = {
   'mdev-samples': { mtty: { devices: [{ uuid: UUID, type: 'mtty-1' }] } },
 };
 
-const files = { mtty: card, mdpy: display, edu };
+const files = { mtty: card, mdpy: display, edu, igb };
+const addresses = { mtty: UUID, mdpy: UUID, edu: EDU, igb: IGB };
 
 /** What is served, and how. */
 export interface LabOptions extends ServeOptions {
-  readonly device?: 'mtty' | 'mdpy' | 'edu';
+  readonly device?: 'mtty' | 'mdpy' | 'edu' | 'igb';
 }
 
 /** Everything that a test needs. */
@@ -77,7 +91,7 @@ export class Lab implements AsyncDisposable {
     const drivers = [samples, pci];
     const machine = await Machine.load(files[device], { drivers, checked: true, clock });
     const directory = mkdtempSync(join(tmpdir(), 'vfio-user-'));
-    return new Lab(linux, machine, clock, directory, device === 'edu' ? EDU : UUID, options);
+    return new Lab(linux, machine, clock, directory, addresses[device], options);
   }
 
   /** A client that has said nothing yet. */

@@ -85,19 +85,24 @@ export async function unregisterDriver(driver: PciDriver): Promise<void> {
 }
 
 /**
- * Adds an id to a driver that runs, and offers it devices.
+ * Whether a driver takes a device of some ids, if nobody forces another on it.
  *
- * @throws EEXIST - the driver takes such a device already
+ * @source drivers/pci/pci-driver.c new_id_store()
+ */
+export function takesDevice(driver: PciDriver, id: PciDeviceId): boolean {
+  const ids = { ...id, deviceId: id.device, subsystemVendor: id.subvendor, subsystemDevice: id.subdevice };
+  return lookUp(driver, { ...ids, classCode: id.class, driverOverride: undefined }) !== undefined;
+}
+
+/**
+ * Adds an id to a driver that runs, and offers it devices. It may have the same already.
+ *
  * @throws ENOMEM
- * @source drivers/pci/pci-driver.c pci_add_dynid(), new_id_store()
+ * @source drivers/pci/pci-driver.c pci_add_dynid()
  */
 export async function addDynid(driver: PciDriver, id: PciDeviceId): Promise<void> {
   const { bus } = driver.pci;
   const { host } = bus;
-  const ids = { ...id, deviceId: id.device, subsystemVendor: id.subvendor, subsystemDevice: id.subdevice };
-  if (lookUp(driver, { ...ids, classCode: id.class, driverOverride: undefined })) {
-    throw new SystemError('EEXIST', `driver ${driver.name} has an id for it`, { syscall: 'pci_add_dynid' });
-  }
   host.faults.check('pci_add_dynid:dynid');
   driver.dynids.push(id);
   for (const dev of bus.devices) {

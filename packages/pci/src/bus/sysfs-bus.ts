@@ -1,15 +1,24 @@
 /*
  * Files of /sys/bus/pci, of its drivers, and of the directories of buses.
  */
-import { type AttributeGroup, kstrtoull, SystemError } from '@vfio/host';
+import { type AttributeGroup, SystemError } from '@vfio/host';
 import type { PciBusType } from './bus-type.js';
 import { cpuList, cpuMask } from './cpus.js';
 import { rescanBus } from './hotplug.js';
 import type { PciBus } from './pci-bus.js';
-import { addDynid, PCI_ANY_ID, type PciDeviceId, type PciDriver, removeDynid } from './pci-driver.js';
+import { addDynid, PCI_ANY_ID, type PciDeviceId, type PciDriver, removeDynid, takesDevice } from './pci-driver.js';
+import { storedNumber } from './sysfs-number.js';
 
 /** Fields of `new_id`: vendor, device, subvendor, subdevice, class, class mask, driver data. */
 const ID_FIELDS = 7;
+
+/** What somebody wrote to `new_id` or `remove_id`. */
+interface ParsedId {
+  readonly id: PciDeviceId;
+  readonly driverData: number;
+  /** No field was left out. */
+  readonly complete: boolean;
+}
 
 /** Files in /sys/bus/pci. Source: drivers/pci/pci-sysfs.c pci_bus_groups */
 export function busGroups(type: () => PciBusType): AttributeGroup[] {
@@ -21,7 +30,7 @@ export function busGroups(type: () => PciBusType): AttributeGroup[] {
           name: 'rescan',
           mode: 0o200,
           store: async (text) => {
-            if (kstrtoull(text) === 0n) return;
+            if (storedNumber(text) === 0n) return;
             for (const { rootBus } of [...type().domains]) await rescanBus(rootBus);
           },
         },
@@ -50,8 +59,16 @@ export function driverGroups(driver: PciDriver): AttributeGroup[] {
   ];
 }
 
+/**
+ * @throws EINVAL - no id, or driver data that the driver does not know
+ * @throws EEXIST - the driver takes such a device already; who writes all fields is believed
+ * @source drivers/pci/pci-driver.c new_id_store()
+ */
 async function newId(driver: PciDriver, text: string): Promise<void> {
-  const { id, driverData } = parseId(text);
+  const { id, driverData, complete } = parseId(text);
+  if (!complete && takesDevice(driver, id)) {
+    throw new SystemError('EEXIST', `driver ${driver.name} has an id for it`, { syscall: 'new_id_store' });
+  }
   // A driver may rely on the data of its table: only values that are in it are accepted, and our tables have none.
   if (driverData !== 0 && driver.pci.idTable) {
     throw new SystemError('EINVAL', `driver data ${driverData} is in no entry of the driver's table`);
@@ -65,7 +82,7 @@ async function newId(driver: PciDriver, text: string): Promise<void> {
  * @throws EINVAL - fewer than vendor and device
  * @source drivers/pci/pci-driver.c new_id_store()
  */
-function parseId(text: string): { readonly id: PciDeviceId; readonly driverData: number } {
+function parseId(text: string): ParsedId {
   const fields: number[] = [];
   for (let rest = text; fields.length < ID_FIELDS; ) {
     const match = /^\s*(?:0x(?=[0-9a-f]))?([0-9a-f]+)/i.exec(rest);
@@ -78,7 +95,8 @@ function parseId(text: string): { readonly id: PciDeviceId; readonly driverData:
   if (vendor === undefined || device === undefined) {
     throw new SystemError('EINVAL', `no vendor and device in ${JSON.stringify(text)}`);
   }
-  return { id: { vendor, device, subvendor, subdevice, class: cls, classMask }, driverData };
+  const id = { vendor, device, subvendor, subdevice, class: cls, classMask };
+  return { id, driverData, complete: fields.length === ID_FIELDS };
 }
 
 /** Files in the directory of each bus. Source: drivers/pci/probe.c, drivers/pci/pci-sysfs.c pcibus_groups */
@@ -102,7 +120,7 @@ export function busRescanGroup(bus: PciBus): AttributeGroup {
         name: 'rescan',
         mode: 0o200,
         store: async (text) => {
-          if (kstrtoull(text) !== 0n) await rescanBus(bus);
+          if (storedNumber(text) !== 0n) await rescanBus(bus);
         },
       },
     ],

@@ -109,6 +109,16 @@ describe('match', () => {
     expect(at.driver.dynids).toEqual([{ ...any, vendor: 0x1b36, device: 5, class: 0xff00, classMask: 0xff_ffff }]);
     expect(at.probed).toEqual(['0000:00:03.0']);
   });
+
+  it('believes whoever writes all fields of an id, also if the driver has it', async () => {
+    await using at = await bed();
+    await at.echo('drivers/vfio-pci/new_id', '1b36 5');
+    await expect(at.echo('drivers/vfio-pci/new_id', '1b36 5 ffffffff ffffffff 0 0')).rejects.toEqual(code('EEXIST'));
+    await at.echo('drivers/vfio-pci/new_id', '1b36 5 ffffffff ffffffff 0 0 0');
+    expect(at.driver.dynids).toHaveLength(2);
+    await at.echo('drivers/vfio-pci/remove_id', '1b36 5');
+    expect(at.driver.dynids).toHaveLength(1);
+  });
 });
 
 describe('stub drivers', () => {
@@ -138,5 +148,11 @@ describe('stub drivers', () => {
     await at.host.modules.modprobe('pci-stub', { ids: '8086,,1b36:5' });
     expect(at.driverOf('0000:00:03.0')).toBe('pci-stub');
     expect(at.host.log.entries.some(({ text }) => text.includes('invalid id string "8086"'))).toBe(true);
+    await at.host.modules.rmmod('pci-stub');
+    // One that is there twice is added twice.
+    await at.host.modules.modprobe('pci-stub', { ids: '1b36:5,1b36:5' });
+    await at.echo('drivers/pci-stub/remove_id', '1b36 5');
+    await at.echo('drivers/pci-stub/remove_id', '1b36 5');
+    await expect(at.echo('drivers/pci-stub/remove_id', '1b36 5')).rejects.toEqual(code('ENODEV'));
   });
 });

@@ -1,7 +1,7 @@
 /*
  * Slots of /sys/bus/pci/slots: the functions of one device number, that somebody can take out, or reset, together.
  */
-import { kstrtoull, SystemError } from '@vfio/host';
+import { SystemError } from '@vfio/host';
 import { type HotplugSlot, type PciBus, PciSlot } from './pci-bus.js';
 import type { PciDev } from './pci-dev.js';
 import { slotOf } from './regs.js';
@@ -38,7 +38,7 @@ export function createSlot(bus: PciBus, number: number, name: string, hotplug: H
       show: () => `${Number(present())}\n`,
       store: async (text) => {
         if (!switchSlot) throw new SystemError('EINVAL', `slot ${unique} can not be switched`);
-        await switchSlot(kstrtoull(text) !== 0n);
+        await switchSlot(powerOf(text));
       },
     });
   } catch (error) {
@@ -48,6 +48,18 @@ export function createSlot(bus: PciBus, number: number, name: string, hotplug: H
   bus.slots.push(slot);
   for (const pdev of bus.devices) if (isIn(slot, pdev)) pdev.slot = slot;
   return slot;
+}
+
+/**
+ * Whether a slot shall have power. A text that begins with no digit means 0.
+ *
+ * @throws EINVAL - something else than 0 or 1, as far as a byte can tell
+ * @source drivers/pci/hotplug/pci_hotplug_core.c power_write_file()
+ */
+function powerOf(text: string): boolean {
+  const power = BigInt.asUintN(8, BigInt(/^[0-9]+/.exec(text)?.[0] ?? 0));
+  if (power > 1n) throw new SystemError('EINVAL', `no power of ${power}`, { syscall: 'power_write_file' });
+  return power === 1n;
 }
 
 /** The functions in a slot. */

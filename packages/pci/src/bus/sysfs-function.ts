@@ -2,15 +2,7 @@
  * The files of a function: what it is, what it has, and the switches of administrators. What belongs to one concern (reset,
  * virtual functions, errors) comes from the file of that concern.
  */
-import {
-  type Attribute,
-  type AttributeGroup,
-  kstrtobool,
-  kstrtoull,
-  type Process,
-  SysfsFile,
-  SystemError,
-} from '@vfio/host';
+import { type Attribute, type AttributeGroup, type Process, SysfsFile, SystemError } from '@vfio/host';
 import { cpuList, cpuMask } from './cpus.js';
 import { disableDevice, enableDevice } from './enable.js';
 import { rescanBus, stopAndRemoveBusDevice } from './hotplug.js';
@@ -19,6 +11,7 @@ import { HeaderType, PciClass, ResourceIndex } from './regs.js';
 import { aerAttributes } from './sysfs-aer.js';
 import { configAttribute } from './sysfs-config.js';
 import { linkAttributes } from './sysfs-link.js';
+import { storedInt, storedNumber } from './sysfs-number.js';
 import { powerAttributes, resetAttributes } from './sysfs-reset.js';
 import { resourceAttributes } from './sysfs-resource.js';
 import { romAttributes } from './sysfs-rom.js';
@@ -88,8 +81,9 @@ function switches(pdev: PciDev): Attribute[] {
       show: () => `${node}\n`,
       store: (text, process) => {
         assertAdmin(process, pdev);
-        if (text.trim() !== '-1' && kstrtoull(text) !== 0n) throw new SystemError('EINVAL', 'no such node');
-        node = text.trim() === '-1' ? -1 : 0;
+        const wanted = storedInt(text);
+        if (wanted !== -1 && wanted !== 0) throw new SystemError('EINVAL', 'no such node');
+        node = wanted;
       },
     },
     {
@@ -98,7 +92,7 @@ function switches(pdev: PciDev): Attribute[] {
       show: () => `${pdev.enableCnt}\n`,
       store: async (text, process) => {
         assertAdmin(process, pdev);
-        await storeEnable(pdev, kstrtoull(text) !== 0n);
+        await storeEnable(pdev, storedNumber(text) !== 0n);
       },
     },
     {
@@ -106,7 +100,7 @@ function switches(pdev: PciDev): Attribute[] {
       mode: 0o644,
       show: () => `${Number(pdev.brokenParityStatus)}\n`,
       store: (text) => {
-        pdev.brokenParityStatus = kstrtoull(text) !== 0n;
+        pdev.brokenParityStatus = storedNumber(text) !== 0n;
       },
     },
     {
@@ -114,7 +108,7 @@ function switches(pdev: PciDev): Attribute[] {
       mode: 0o644,
       show: () => `${Number(!pdev.noMsi)}\n`,
       store: (text, process) => {
-        const allowed = kstrtoull(text) !== 0n;
+        const allowed = storedNumber(text) !== 0n;
         assertAdmin(process, pdev);
         pdev.noMsi = !allowed;
       },
@@ -129,14 +123,14 @@ function presence(pdev: PciDev): Attribute[] {
       name: 'rescan',
       mode: 0o200,
       store: async (text) => {
-        if (kstrtobool(text)) await rescanBus(pdev.pciBus);
+        if (storedNumber(text) !== 0n) await rescanBus(pdev.pciBus);
       },
     },
     {
       name: 'remove',
       mode: 0o220,
       store: async (text) => {
-        if (kstrtoull(text) === 0n) return;
+        if (storedNumber(text) === 0n) return;
         const file = pdev.sysfs.lookup('remove');
         if (file instanceof SysfsFile && (await pdev.sysfs.removeSelf(file))) await stopAndRemoveBusDevice(pdev);
       },

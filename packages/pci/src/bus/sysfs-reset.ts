@@ -1,11 +1,12 @@
 /*
  * Files about resets and power states of a function.
  */
-import { type Attribute, kstrtoull, SystemError, sysfsStreq } from '@vfio/host';
+import { type Attribute, SystemError, sysfsStreq } from '@vfio/host';
 import type { PciDev } from './pci-dev.js';
 import { powerName } from './power-state.js';
 import { resetFunction } from './reset.js';
 import { hasMethod, initResetMethods, type ResetMethod, resetMethodNames } from './reset-methods.js';
+import { storedNumber } from './sysfs-number.js';
 
 /** Functions that can not be reset have none. Source: drivers/pci/pci-sysfs.c pci_dev_reset_attrs, drivers/pci/pci.c pci_dev_reset_method_attrs */
 export function resetAttributes(pdev: PciDev): Attribute[] {
@@ -15,7 +16,7 @@ export function resetAttributes(pdev: PciDev): Attribute[] {
       name: 'reset',
       mode: 0o200,
       store: async (text) => {
-        if (kstrtoull(text) !== 1n) throw new SystemError('EINVAL', 'only 1 resets', { subject: pdev.name });
+        if (storedNumber(text) !== 1n) throw new SystemError('EINVAL', 'only 1 resets', { subject: pdev.name });
         await pdev.pm.resumeAndGet();
         try {
           await resetFunction(pdev);
@@ -27,7 +28,8 @@ export function resetAttributes(pdev: PciDev): Attribute[] {
     {
       name: 'reset_method',
       mode: 0o644,
-      show: () => `${pdev.resetMethods.join(' ')}\n`,
+      // Without any there is no line either.
+      show: () => (pdev.resetMethods.length === 0 ? '' : `${pdev.resetMethods.join(' ')}\n`),
       store: async (text) => await storeMethods(pdev, text),
     },
   ];
@@ -42,7 +44,7 @@ export function powerAttributes(pdev: PciDev): Attribute[] {
       mode: 0o644,
       show: () => `${Number(pdev.d3coldAllowed)}\n`,
       store: (text) => {
-        pdev.d3coldAllowed = kstrtoull(text) !== 0n;
+        pdev.d3coldAllowed = storedNumber(text) !== 0n;
       },
     },
   ];
@@ -51,7 +53,7 @@ export function powerAttributes(pdev: PciDev): Attribute[] {
 /**
  * Which methods are tried, and in which order; nothing changes unless all of them are there.
  *
- * @throws EINVAL - an unknown method, or one that the function does not have
+ * @throws EINVAL - an unknown method, one that the function does not have, or more of them than there are
  * @source drivers/pci/pci.c reset_method_store()
  */
 async function storeMethods(pdev: PciDev, text: string): Promise<void> {
@@ -70,14 +72,17 @@ async function storeMethods(pdev: PciDev, text: string): Promise<void> {
 }
 
 function parseMethods(pdev: PciDev, text: string): ResetMethod[] {
-  const words = text.split(' ').map((word) => word.trim());
-  return words
-    .filter((word) => word !== '')
-    .map((word) => {
-      const method = resetMethodNames.find((name) => name === word);
-      if (!method) throw new SystemError('EINVAL', `no reset method '${word}'`, { subject: pdev.name });
-      if (!hasMethod(pdev, method))
-        throw new SystemError('EINVAL', `it has no reset by ${word}`, { subject: pdev.name });
-      return method;
-    });
+  const words = text
+    .split(' ')
+    .map((word) => word.trim())
+    .filter((word) => word !== '');
+  const chosen = words.map((word) => {
+    const method = resetMethodNames.find((name) => name === word);
+    if (!method) throw new SystemError('EINVAL', `no reset method '${word}'`, { subject: pdev.name });
+    if (!hasMethod(pdev, method)) throw new SystemError('EINVAL', `it has no reset by ${word}`, { subject: pdev.name });
+    return method;
+  });
+  if (chosen.length > resetMethodNames.length)
+    throw new SystemError('EINVAL', 'too many methods', { subject: pdev.name });
+  return chosen;
 }

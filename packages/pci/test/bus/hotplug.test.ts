@@ -109,6 +109,15 @@ describe('slots', () => {
     expect(bus.find(0, 0, 0x08)?.subordinate?.devices).toEqual([]);
     await echo(host, `/sys/bus/pci/slots/${name}/power`, '1');
     expect(bus.find(0, 0, 0x08)?.subordinate?.devices.map((pdev) => pdev.slot?.name)).toEqual([name, name]);
+    for (const text of ['2', '255']) {
+      const refused = echo(host, `/sys/bus/pci/slots/${name}/power`, text);
+      await expect(refused).rejects.toEqual(expect.objectContaining({ code: 'EINVAL' }));
+    }
+    expect(bus.find(0, 0, 0x08)?.subordinate?.devices).toHaveLength(2);
+    await echo(host, `/sys/bus/pci/slots/${name}/power`, 'off');
+    expect(bus.find(0, 0, 0x08)?.subordinate?.devices).toEqual([]);
+    await echo(host, `/sys/bus/pci/slots/${name}/power`, '257\n');
+    expect(bus.find(0, 0, 0x08)?.subordinate?.devices).toHaveLength(2);
   });
 
   it('are not there where firmware keeps them to itself', async () => {

@@ -316,7 +316,11 @@ describe('the files reset and reset_method', () => {
     await expect(write('reset_method', 'nonsense')).rejects.toEqual(code('EINVAL'));
     await expect(write('reset', '2')).rejects.toEqual(code('EINVAL'));
     expect(await read('reset_method')).toBe('bus flr\n');
+    await write('reset_method', 'pm '.repeat(7));
+    await expect(write('reset_method', 'pm '.repeat(8))).rejects.toEqual(code('EINVAL'));
     await write('reset_method', '\n');
+    expect(await read('reset_method')).toBe('');
+    await expect(write('reset', '99999999999999999999')).rejects.toEqual(code('EINVAL'));
     await expect(write('reset', '1')).rejects.toEqual(code('ENOTTY'));
     await write('reset_method', 'default');
     expect(await read('reset_method')).toBe('flr pm bus\n');

@@ -239,6 +239,25 @@ describe('firmware with ACPI', () => {
   });
 });
 
+describe('numbers that are written', () => {
+  it('are refused alike, whatever is wrong with them', async () => {
+    await using b = await bed();
+    const files = ['numa_node', 'enable', 'broken_parity_status', 'msi_bus', 'd3cold_allowed', 'rescan', 'remove'];
+    for (const name of files) {
+      for (const text of ['x', 'y', 'on', '1 2', '99999999999999999999']) {
+        const written = echo(b.process, `${at('0000:01:00.0')}/${name}`, text);
+        await expect(written, `${text} > ${name}`).rejects.toEqual(expect.objectContaining({ code: 'EINVAL' }));
+      }
+    }
+    await expect(echo(b.process, '/sys/bus/pci/rescan', 'y')).rejects.toEqual(
+      expect.objectContaining({ code: 'EINVAL' }),
+    );
+    // Any number but 0 will do.
+    await echo(b.process, `${at('0000:01:00.0')}/rescan`, '2');
+    expect(await cat(b.process, `${at('0000:01:00.0')}/enable`)).toBe('0\n');
+  });
+});
+
 describe('the IOMMU of functions', () => {
   it('is a device with links to and from those behind it', async () => {
     await using host = new Host({ checked: true, clock: new VirtualClock(), iommu: { ...vtd, name: 'dmar0' } });

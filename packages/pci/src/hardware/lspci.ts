@@ -24,13 +24,15 @@ interface Block extends DumpedFunction {
 const DEVICE = /^((?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])\s+(\S.*)/i;
 const BYTES = /^([0-9a-f]{2,3}):((?: [0-9a-f]{2})+)\s*$/i;
 const BROKEN_BYTES = /^[0-9a-f]{2,3}:(\s|$)/i;
+/** What lspci and its library complain about, which comes between its lines where both streams were caught. */
+const COMPLAINT = /^(?:pcilib|lspci): /;
 const TREE = /^\s*(-\[|[|+\\]|-\+-)/;
 const LINE_BYTES = 16;
 const UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
 
 /** Whether a text begins as a dump does. */
 export function isLspci(text: string): boolean {
-  const first = text.split('\n').find((line) => line.trim() !== '');
+  const first = linesOf(text).find((line) => line !== '' && !COMPLAINT.test(line));
   return first !== undefined && (DEVICE.test(first) || TREE.test(first));
 }
 
@@ -51,10 +53,9 @@ export function parseLspci(text: string, options: LspciOptions = {}): FunctionRe
 export function readLspci(text: string): DumpedFunction[] {
   const blocks: Block[] = [];
   const known = new Set<string>();
-  for (const [index, raw] of text.split('\n').entries()) {
-    const line = raw.trimEnd();
+  for (const [index, line] of linesOf(text).entries()) {
     const number = index + 1;
-    if (line === '') continue;
+    if (line === '' || COMPLAINT.test(line)) continue;
     const device = DEVICE.exec(line);
     if (device) {
       const block = begin(device[1] ?? '', device[2] ?? '', number);
@@ -71,6 +72,14 @@ export function readLspci(text: string): DumpedFunction[] {
   }
   if (blocks.length === 0) throw wrong(1, 'there is no function');
   return blocks;
+}
+
+/** Editors of some systems put a mark before the first line, and a character at the end of each. */
+function linesOf(text: string): string[] {
+  return text
+    .replace(/^\uFEFF/, '')
+    .split('\n')
+    .map((line) => line.trimEnd());
 }
 
 function begin(text: string, description: string, line: number): Block {

@@ -75,6 +75,21 @@ describe('whole machines', () => {
   });
 });
 
+describe('what comes with a dump', () => {
+  it('is no part of it: marks of editors, and what lspci complains about', () => {
+    const text = dump({ 16: 0xfe84_0000 });
+    const [first = '', ...rest] = text.split('\n');
+    const complaint = 'pcilib: sysfs_read_vpd: read failed: Input/output error';
+    const noisy = ['lspci: Unable to load libkmod resources: error -2', first, complaint, ...rest].join('\n');
+    for (const other of [`\uFEFF${text}`, text.replaceAll('\n', '\r\n'), noisy]) {
+      expect(isLspci(other)).toBe(true);
+      expect(parseLspci(other).map(({ config }) => config)).toEqual(parseLspci(text).map(({ config }) => config));
+    }
+    expect(isLspci(complaint)).toBe(false);
+    expect(() => parseLspci(`${complaint}\n${first}\n00: zz\n`)).toThrow(/^line 3: /);
+  });
+});
+
 describe('sizes of BARs', () => {
   it('are what the text says, by number or by address', () => {
     const registers = { 16: 0xfe84_0000, 20: 0xfe86_0004, 28: 0xe001, 48: 0xfe80_0001 };

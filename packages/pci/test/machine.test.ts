@@ -296,7 +296,7 @@ describe('a section that makes no sense', () => {
     [
       'a function that is bound nowhere',
       { ...lab, bind: { 'vfio-pci': ['0000:09:00.0'] } },
-      'bind.vfio-pci[0]: there is no function 0000:09:00.0',
+      'bind.vfio-pci[0]: there is no function 0000:09:00.0: use one of those that vfio ls shows',
     ],
     [
       'a function that is bound twice',

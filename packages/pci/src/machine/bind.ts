@@ -67,7 +67,7 @@ async function loadDriver(host: Host, driver: string): Promise<void> {
 
 async function bindTo(host: Host, { name, driver, path }: Wanted): Promise<void> {
   if (!isPresent(host, name)) {
-    throw new SectionError(path, `there is no function ${name}: use one of those that vfio ls --all shows`);
+    throw new SectionError(path, `there is no function ${name}: use one of those that vfio ls shows`);
   }
   const bound = driverOf(host, name);
   if (bound === driver) return;

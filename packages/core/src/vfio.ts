@@ -2,6 +2,7 @@
 
 import {
   DeviceClass,
+  FewMap,
   type Host,
   IdAllocator,
   type IommuGroup,
@@ -48,8 +49,8 @@ export class Vfio {
 
   /** @internal */ readonly indexes: IdAllocator;
   /** @internal */ readonly pseudoFs: PseudoFs;
-  /** @internal sets by their key */ readonly deviceSets = new Map<SetId, DeviceSet>();
-  /** @internal oldest first */ readonly groupOf = new Map<IommuGroup, Group>();
+  /** @internal sets by their key */ readonly deviceSets = new FewMap<SetId, DeviceSet>();
+  /** @internal oldest first */ readonly groupOf = new FewMap<IommuGroup, Group>();
   /** @internal protects the list of groups, their making and their end */ readonly groupListLock: Mutex;
   /** @internal */ readonly groupMinors: IdAllocator;
   /** @internal registered devices of a kernel without groups */ readonly ungrouped = new Set<VfioDevice>();

@@ -177,6 +177,10 @@ export {
   type RequestIrqOptions,
 } from './irq/line.js';
 
+// Collections
+
+export { FewMap, FewSet } from './few-map.js';
+
 // The host
 
 export { Host, type HostOptions } from './host.js';

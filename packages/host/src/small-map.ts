@@ -5,11 +5,13 @@
 
 /** Entries up to which searching is as good as hashing. */
 const FEW = 8;
+/** What all maps without entries have. */
+const EMPTY: readonly never[] = [];
 
 /** A map by name, in the order in which the names were added. */
 export class SmallMap<V> {
   /** Name, value, name, value, ... */
-  #few: readonly (string | V)[] = [];
+  #few: readonly (string | V)[] = EMPTY;
   /** Instead of `#few`, once there are more than a few. */
   #many: Map<string, V> | undefined;
 
@@ -34,17 +36,17 @@ export class SmallMap<V> {
     }
     const at = this.#find(name);
     if (at >= 0) this.#few = this.#few.with(at + 1, value);
-    else if (this.size < FEW) this.#few = this.#few.concat([name, value]);
+    else if (this.size < FEW) this.#few = [...this.#few, name, value];
     else {
       this.#many = new Map(this.entries()).set(name, value);
-      this.#few = [];
+      this.#few = EMPTY;
     }
   }
 
   delete(name: string): void {
     this.#many?.delete(name);
     const at = this.#find(name);
-    if (at >= 0) this.#few = this.#few.toSpliced(at, 2);
+    if (at >= 0) this.#few = this.#few.length === 2 ? EMPTY : this.#few.toSpliced(at, 2);
   }
 
   /** The entries that there are now, whatever becomes of them while they are walked. */

@@ -18,16 +18,17 @@ const nothingToDo = Promise.resolve();
  * ```
  */
 export class Undo implements AsyncDisposable {
-  #steps: (() => void | Promise<void>)[] = [];
+  #steps: (() => void | Promise<void>)[] | undefined;
 
   /** Adds a step; the last one added runs first. */
   add(fn: () => void | Promise<void>): void {
-    this.#steps.push(fn);
+    if (this.#steps) this.#steps.push(fn);
+    else this.#steps = [fn];
   }
 
   /** All went well: forgets the steps added so far. */
   keep(): void {
-    this.#steps = [];
+    this.#steps = undefined;
   }
 
   /**
@@ -36,12 +37,12 @@ export class Undo implements AsyncDisposable {
    * @throws what the failing step threw; an `AggregateError` when several did
    */
   [Symbol.asyncDispose](): Promise<void> {
-    return this.#steps.length === 0 ? nothingToDo : this.#takeBack();
+    return this.#steps ? this.#takeBack(this.#steps) : nothingToDo;
   }
 
-  async #takeBack(): Promise<void> {
+  async #takeBack(steps: (() => void | Promise<void>)[]): Promise<void> {
     const errors: unknown[] = [];
-    for (let step = this.#steps.pop(); step; step = this.#steps.pop()) {
+    for (let step = steps.pop(); step; step = steps.pop()) {
       try {
         const pending = step();
         if (pending !== undefined) await pending;

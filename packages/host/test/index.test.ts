@@ -29,6 +29,8 @@ it('exports these names and no others', () => {
       "EventFd",
       "EventFdFile",
       "Faults",
+      "FewMap",
+      "FewSet",
       "File",
       "FileTable",
       "HUGE_PAGE_SIZE",

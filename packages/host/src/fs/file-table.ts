@@ -1,5 +1,7 @@
 /* The descriptors of a process. */
+
 import { SystemError } from '../errors.js';
+import { FewSet } from '../few-map.js';
 import type { Limits } from '../process/limits.js';
 import type { Seams } from '../seams.js';
 import { badDescriptor, type File, PathFile } from './file.js';
@@ -15,7 +17,7 @@ export class FileTable {
   readonly #seams: Seams;
   readonly #limits: Limits;
   readonly #files: (File | undefined)[] = [];
-  readonly #reserved = new Set<number>();
+  readonly #reserved = new FewSet<number>();
   readonly #cloexec = new Set<number>();
   /** No number below this one is free. */
   #lowestFree = 0;

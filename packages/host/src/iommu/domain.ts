@@ -3,8 +3,10 @@
  *
  * Mappings are put in by whoever owns the domain (type1, iommufd, the DMA API) and looked up by devices on every access.
  */
+
 import { BTree } from '../b-tree.js';
 import { KernelBug, SystemError } from '../errors.js';
+import { FewSet } from '../few-map.js';
 import type { Seams } from '../seams.js';
 import type { Tracked } from '../tracker.js';
 import { type Extent, ExtentTable, type PageRun } from './extents.js';
@@ -75,7 +77,7 @@ export class IommuDomain {
   readonly #table: ExtentTable;
   /** Entries that a device wrote to, by first page: length in pages. */
   #dirty: BTree<number, number> | undefined;
-  readonly #groups = new Set<IommuGroup>();
+  readonly #groups = new FewSet<IommuGroup>();
   /** How many PASIDs of each group are attached. */
   #pasids: Map<IommuGroup, number> | undefined;
   #tracking = false;
@@ -121,7 +123,7 @@ export class IommuDomain {
 
   /** The groups that are attached now. */
   get groups(): ReadonlySet<IommuGroup> {
-    return this.#groups;
+    return new Set(this.#groups);
   }
 
   /** Whether `enforceCoherency` has succeeded. */

@@ -88,6 +88,7 @@ export {
   isSectionError,
   type JsonSchema,
   type MachineContext,
+  type SampleMachine,
   SectionError,
 } from './plugin.js';
 

@@ -123,6 +123,16 @@ export interface ImportedMachine<Section = unknown> {
   readonly modules: readonly string[];
 }
 
+/** A machine for one device, for whoever wants to try that device and has no machine. */
+export interface SampleMachine {
+  /** What it is, in a phrase. */
+  readonly summary: string;
+  /** Its machine file, without version and name. */
+  readonly file: Readonly<Record<string, unknown>>;
+  /** The device on it: its name on its bus. */
+  readonly address: string;
+}
+
 /**
  * What `@vfio/<driver>/machine` exports as `driverPackage`.
  *
@@ -137,6 +147,8 @@ export interface DriverPackage<Section = unknown, Hardware = unknown> {
   readonly schema: JsonSchema;
   /** Kernel modules that it brings: what `modprobe` and the `modules` line of a script may name. */
   readonly modules: readonly string[];
+  /** Machines to try its devices on, by the word that people have for the device: `mtty`. */
+  readonly samples?: Readonly<Record<string, SampleMachine>>;
   /** Makes the modules known to the host; nothing is loaded and nothing becomes visible. */
   define(machine: MachineContext): void;
   /**

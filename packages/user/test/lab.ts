@@ -9,6 +9,7 @@ import { driverPackage as samples } from '@vfio/mdev-samples/machine';
 import { driverPackage as pci } from '@vfio/pci/machine';
 import { Linux, listenUnix } from '@vfio/sys';
 import { type ServeOptions, ServerContext, VfioUserServer } from '../src/index.js';
+import { driverPackage as testdev } from '../src/testdev/index.js';
 import { RawClient, turn } from './raw-client.js';
 
 export const UUID = '83b8f4f2-509f-382f-3c1e-e6bfe0fa1001';
@@ -46,12 +47,14 @@ const card: MachineFile = {
   'mdev-samples': { mtty: { devices: [{ uuid: UUID, type: 'mtty-1' }] } },
 };
 
-const files = { mtty: card, mdpy: display, edu, igb };
-const addresses = { mtty: UUID, mdpy: UUID, edu: EDU, igb: IGB };
+const testDevice: MachineFile = { version: 1, ...testdev.samples?.testdev?.file };
+
+const files = { mtty: card, mdpy: display, edu, igb, testdev: testDevice };
+const addresses = { mtty: UUID, mdpy: UUID, edu: EDU, igb: IGB, testdev: 'testdev0' };
 
 /** What is served, and how. */
 export interface LabOptions extends ServeOptions {
-  readonly device?: 'mtty' | 'mdpy' | 'edu' | 'igb';
+  readonly device?: keyof typeof files;
 }
 
 /** Everything that a test needs. */
@@ -88,7 +91,7 @@ export class Lab implements AsyncDisposable {
   static async create({ device = 'mtty', ...options }: LabOptions = {}): Promise<Lab> {
     const linux = await Linux.load({ checked: true });
     const clock = new VirtualClock();
-    const drivers = [samples, pci];
+    const drivers = [samples, pci, testdev];
     const machine = await Machine.load(files[device], { drivers, checked: true, clock });
     const directory = mkdtempSync(join(tmpdir(), 'vfio-user-'));
     return new Lab(linux, machine, clock, directory, addresses[device], options);

@@ -65,7 +65,7 @@ export class Client implements CommandHandler, TwinOwner {
       case Command.DEVICE_GET_REGION_INFO:
         return session.regions.info(call);
       case Command.DEVICE_GET_REGION_IO_FDS:
-        return session.regions.ioFds(call);
+        return session.ioFds.answer(call, (index) => session.regions.sizeOf(index));
       case Command.DEVICE_GET_IRQ_INFO:
         return session.irqs.info(call);
       case Command.DEVICE_SET_IRQS:

@@ -3,7 +3,7 @@
 import type { Device, Region } from '@vfio/client';
 import { RegionInfoFlag, regionInfo, VfioError } from '@vfio/core';
 import type { Process } from '@vfio/host';
-import { RegionAccess, regionIoFdsMessage, WriteMulti } from '../wire/messages.js';
+import { RegionAccess, WriteMulti } from '../wire/messages.js';
 import type { Call } from './call.js';
 import { invalid } from './refusal.js';
 import { regionCaps } from './region-caps.js';
@@ -61,18 +61,9 @@ export class Regions {
     return describe(call, argsz, index, region, undefined);
   }
 
-  /**
-   * DEVICE_GET_REGION_IO_FDS: no device of VFIO tells of places where it would rather be signalled than written to, so
-   * there are none.
-   */
-  ioFds(call: Call): void {
-    const head = regionIoFdsMessage;
-    if (call.length < head.size) throw invalid(`${call.length} bytes do not hold a request`);
-    const { argsz, flags, index, count } = head.decode(call.payload(0, head.size), 'little');
-    if (argsz < head.size) throw invalid(`argsz is ${argsz}`);
-    if (flags !== 0 || count !== 0) throw invalid(`flags ${flags}, count ${count}`);
-    if ((this.#sizes[index] ?? 0) === 0) throw invalid(`region ${index} does not exist`);
-    call.replyWith(head.encode({ argsz: head.size, flags: 0, index, count: 0 }, 'little'));
+  /** Bytes of a region; 0 of one that is not there. */
+  sizeOf(index: number): number {
+    return this.#sizes[index] ?? 0;
   }
 
   /**

@@ -10,10 +10,12 @@ import type { Call } from './call.js';
 import { GuestMemory } from './dma-map.js';
 import { DmaMessages } from './dma-messages.js';
 import { Features } from './features.js';
+import { IoFds } from './io-fds.js';
 import { type IrqContext, Irqs } from './irqs.js';
 import { invalid } from './refusal.js';
 import { RegionFiles } from './region-files.js';
 import { Regions } from './regions.js';
+import { type SocketClient, type SocketDevice, socketDeviceOf } from './socket-device.js';
 
 /** The device that a server serves. */
 export interface ServedDevice {
@@ -35,6 +37,8 @@ export class Session {
   readonly regions: Regions;
   readonly irqs: Irqs;
   readonly features: Features;
+  readonly ioFds: IoFds;
+  readonly #socketDevice: SocketDevice | undefined;
   readonly #files: RegionFiles;
   readonly #flags: number;
 
@@ -49,6 +53,8 @@ export class Session {
       regions: Regions;
       irqs: Irqs;
       features: Features;
+      ioFds: IoFds;
+      socketDevice: SocketDevice | undefined;
     },
   ) {
     this.process = process;
@@ -60,6 +66,9 @@ export class Session {
     this.regions = parts.regions;
     this.irqs = parts.irqs;
     this.features = parts.features;
+    this.ioFds = parts.ioFds;
+    this.#socketDevice = parts.socketDevice;
+    this.#socketDevice?.setClient(clientOf(this));
   }
 
   /**
@@ -90,8 +99,11 @@ export class Session {
     const messages = new DmaMessages({ clock: host.clock, most: Math.max(1, theirs.maxDataXferSize), post });
     const placeContext = { linux: context.linux, host, process };
     const memory = new GuestMemory(placeContext, device.space, messages, own.maxDmaMaps);
+    const socketDevice = socketDeviceOf(process, device.fd);
+    const ioFds = new IoFds(context, socketDevice);
     undo.keep();
-    return new Session(process, device, flags, { memory, messages, files, regions, irqs, features });
+    const parts = { memory, messages, files, regions, irqs, features, ioFds, socketDevice };
+    return new Session(process, device, flags, parts);
   }
 
   /** DEVICE_GET_INFO. */
@@ -123,7 +135,20 @@ export class Session {
     undo.add(() => this.#files.close());
     undo.add(() => this.irqs.closeAll());
     undo.add(() => this.features.close());
+    undo.add(() => this.ioFds.close());
+    undo.add(() => this.#socketDevice?.setClient(undefined));
   }
+}
+
+/** What the device may know of its client. */
+function clientOf({ memory, messages }: Pick<Session, 'memory' | 'messages'>): SocketClient {
+  return {
+    get dmaRegions() {
+      return memory.size;
+    },
+    readMemory: (address, into) => messages.read(address, into),
+    writeMemory: (address, from) => messages.write(address, from),
+  };
 }
 
 /** A host may be without groups, or without nodes of devices. */

@@ -75,31 +75,44 @@ export class FewMap<K, V> {
   }
 }
 
-/** A set, in the order in which the values were added. */
+/** What all sets without values have. */
+const EMPTY: readonly never[] = [];
+
+/** A set, in the order in which the values were added. There may be very many of them: it takes no more than it needs. */
 export class FewSet<T> {
-  readonly #map = new FewMap<T, true>();
+  #few: readonly T[] = EMPTY;
+  /** Instead of the array, once there are more than a few, and from then on. */
+  #many: Set<T> | undefined;
 
   get size(): number {
-    return this.#map.size;
+    return this.#many?.size ?? this.#few.length;
   }
 
   has(value: T): boolean {
-    return this.#map.has(value);
+    return this.#many ? this.#many.has(value) : this.#few.includes(value);
   }
 
   add(value: T): this {
-    this.#map.set(value, true);
+    if (this.#many) this.#many.add(value);
+    else if (this.#few.length >= FEW) {
+      this.#many = new Set(this.#few).add(value);
+      this.#few = EMPTY;
+    } else if (!this.#few.includes(value)) this.#few = this.#few.concat([value]);
     return this;
   }
 
   /** @returns whether it was there */
   delete(value: T): boolean {
-    return this.#map.delete(value);
+    if (this.#many) return this.#many.delete(value);
+    const at = this.#few.indexOf(value);
+    if (at < 0) return false;
+    this.#few = this.#few.length === 1 ? EMPTY : this.#few.toSpliced(at, 1);
+    return true;
   }
 
   /** The values that there are now, whatever becomes of them while they are walked. */
   [Symbol.iterator](): IterableIterator<T> {
-    return this.#map.keys()[Symbol.iterator]();
+    return [...(this.#many ?? this.#few)][Symbol.iterator]();
   }
 }
 

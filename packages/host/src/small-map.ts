@@ -36,7 +36,8 @@ export class SmallMap<V> {
     }
     const at = this.#find(name);
     if (at >= 0) this.#few = this.#few.with(at + 1, value);
-    else if (this.size < FEW) this.#few = [...this.#few, name, value];
+    else if (this.size < FEW)
+      this.#few = this.#few.concat([name, value]); // no longer than it has to be
     else {
       this.#many = new Map(this.entries()).set(name, value);
       this.#few = EMPTY;

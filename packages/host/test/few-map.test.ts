@@ -42,6 +42,23 @@ describe('a map for few', () => {
 });
 
 describe('a set for few', () => {
+  it('does what a set does, beyond a few values too', () => {
+    const command = fc.record({ put: fc.boolean(), value: fc.nat(KEYS) });
+    fc.assert(
+      fc.property(fc.array(command, { maxLength: 100 }), (commands) => {
+        const set = new FewSet<number>();
+        const naive = new Set<number>();
+        for (const { put, value } of commands) {
+          if (put) {
+            set.add(value);
+            naive.add(value);
+          } else expect(set.delete(value)).toBe(naive.delete(value));
+          expect([[...set], set.size, set.has(value)]).toEqual([[...naive], naive.size, naive.has(value)]);
+        }
+      }),
+    );
+  });
+
   it('has each value once, in the order in which they came', () => {
     const set = new FewSet<string>();
     expect(set.add('b').add('a').add('b')).toBe(set);

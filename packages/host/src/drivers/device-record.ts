@@ -2,6 +2,7 @@
  * What the driver core keeps about a device between init and its last reference. It also describes the files that every
  * device has, when somebody looks at one.
  */
+import { FewSet } from '../few-map.js';
 import { type Counted, Kref } from '../sync/kref.js';
 import { Mutex } from '../sync/mutex.js';
 import type { Attribute, AttributeGroup } from '../sysfs/attribute.js';
@@ -32,7 +33,7 @@ export class DeviceRecord implements LazyEntry, Counted {
   dead = false;
   readonly #dev: Device;
   /** Below it, in the order in which they came; most devices have none. */
-  #children: Set<Device> | undefined;
+  #children: FewSet<Device> | undefined;
 
   constructor(host: DriverCoreHost, dev: Device) {
     this.host = host;
@@ -47,7 +48,7 @@ export class DeviceRecord implements LazyEntry, Counted {
   }
 
   addChild(child: Device): void {
-    this.#children ??= new Set();
+    this.#children ??= new FewSet();
     this.#children.add(child);
   }
 

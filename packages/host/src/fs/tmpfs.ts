@@ -2,7 +2,9 @@
  * A small file system in memory: the root of a host, and the directories of devtmpfs. Files hold bytes, and that is
  * all; who wants memory to share maps it.
  */
+
 import { SystemError } from '../errors.js';
+import { FewMap } from '../few-map.js';
 import type { UserBuffer } from '../mm/user-buffer.js';
 import type { Process } from '../process/process.js';
 import { File } from './file.js';
@@ -50,7 +52,7 @@ export abstract class TmpfsNode implements VfsNode {
 export class TmpfsDirectory extends TmpfsNode {
   override readonly kind = 'dir';
   readonly #path: string;
-  readonly #entries = new Map<string, VfsNode>();
+  readonly #entries = new FewMap<string, VfsNode>();
 
   /** @param path - where it is, `/` at the root */
   constructor(path: string, mode = 0o755, uid = 0, gid = 0) {
@@ -63,7 +65,7 @@ export class TmpfsDirectory extends TmpfsNode {
   }
 
   list(): string[] {
-    return [...this.#entries.keys()];
+    return this.#entries.keys();
   }
 
   /** Whether nothing is in it. */

@@ -13,7 +13,14 @@
  *         devices:
  *           - { uuid: 83b8f4f2-509f-382f-3c1e-e6bfe0fa1003, type: mbochs-small }
  */
-import type { DriverPackage, ExerciseStep, ExerciseTarget, JsonSchema, MachineContext } from '@vfio/core';
+import type {
+  DriverPackage,
+  ExerciseStep,
+  ExerciseTarget,
+  JsonSchema,
+  MachineContext,
+  SampleMachine,
+} from '@vfio/core';
 import { mdevDriverOf } from './common/exercise.js';
 import { defineMbochs } from './mbochs/driver.js';
 import { exerciseMbochs } from './mbochs/exercise.js';
@@ -85,6 +92,19 @@ const exercises = new Map<string, (target: ExerciseTarget) => AsyncIterable<Exer
   ['mbochs', exerciseMbochs],
 ]);
 
+/** A machine with one mediated device. */
+function sampleMachine(module: string, type: string, summary: string): SampleMachine {
+  const address = '83b8f4f2-509f-382f-3c1e-e6bfe0fa1001';
+  return {
+    summary,
+    file: {
+      modules: ['vfio_iommu_type1'],
+      'mdev-samples': { [module]: { devices: [{ uuid: address, type }] } },
+    },
+    address,
+  };
+}
+
 /** What a machine and the command line need to know of this package. */
 export const driverPackage: DriverPackage<MdevSamplesSection> = {
   package: '@vfio/mdev-samples',
@@ -113,6 +133,11 @@ export const driverPackage: DriverPackage<MdevSamplesSection> = {
     },
   },
   modules: ['mdev', 'mtty', 'mdpy', 'mbochs'],
+  samples: {
+    mtty: sampleMachine('mtty', 'mtty-2', 'a serial card with two ports'),
+    mdpy: sampleMachine('mdpy', 'mdpy-xga', 'a display of 1024 by 768 pixels'),
+    mbochs: sampleMachine('mbochs', 'mbochs-medium', 'a display of QEMU that bochs-drm drives'),
+  },
 
   define(machine) {
     defineMtty(machine.vfio);

@@ -10,7 +10,7 @@
  *       bind:
  *         vfio-pci: [0000:01:00.0, 0000:02:00.0]
  */
-import type { DriverPackage } from '@vfio/core';
+import type { DriverPackage, SampleMachine } from '@vfio/core';
 import { pciInit } from './bus/bus-type.js';
 import { defineVfioPci } from './driver.js';
 import { bindSection } from './machine/bind.js';
@@ -23,12 +23,30 @@ import { defineStubDrivers } from './stub-drivers.js';
 export type { FunctionSection, PciSection, RecordingSection } from './machine/section.js';
 export type { ByteSize } from './machine/sizes.js';
 
+/** A machine with one function, which is vfio-pci's. */
+function sampleMachine(model: string, summary: string): SampleMachine {
+  const address = '0000:00:03.0';
+  return {
+    summary,
+    file: {
+      modules: ['vfio_iommu_type1', 'vfio-pci'],
+      pci: { functions: { [address]: { model } }, bind: { 'vfio-pci': [address] } },
+    },
+    address,
+  };
+}
+
 /** What a machine and the command line need to know of this package. */
 export const driverPackage: DriverPackage<PciSection, SectionHardware> = {
   package: '@vfio/pci',
   section: 'pci',
   schema: pciSchema,
   modules: ['vfio_pci', 'vfio_pci_core', 'pci_stub', 'pci_pf_stub', 'uio_pci_generic'],
+
+  samples: {
+    edu: sampleMachine('edu', "QEMU's educational device: DMA, INTx, MSI"),
+    ioat: sampleMachine('ioat', 'an I/OAT engine that copies memory'),
+  },
 
   define({ vfio, host }) {
     defineVfioPci(vfio);

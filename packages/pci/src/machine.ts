@@ -13,6 +13,7 @@
 import type { DriverPackage, SampleMachine } from '@vfio/core';
 import { pciInit } from './bus/bus-type.js';
 import { defineVfioPci } from './driver.js';
+import { placeOpRegion } from './hardware/opregion.js';
 import { bindSection } from './machine/bind.js';
 import { exercisePci } from './machine/exercise.js';
 import { type SectionHardware, sectionHardware } from './machine/hardware.js';
@@ -56,6 +57,7 @@ export const driverPackage: DriverPackage<PciSection, SectionHardware> = {
   async powerOn(machine, section) {
     const hardware = await sectionHardware(machine, section);
     const bus = await pciInit(machine.host);
+    for (const fn of hardware.functions.values()) placeOpRegion(machine.host, fn);
     for (const root of hardware.roots) await bus.addRoot(root);
     return hardware;
   },

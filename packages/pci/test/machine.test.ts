@@ -165,6 +165,14 @@ describe('a dump', () => {
     expect(init.readdir(`/sys/bus/pci/devices/${address}`).map(({ name }) => name)).not.toContain('firmware_node');
   });
 
+  it('has an OpRegion where its display of Intel says', async () => {
+    await using machine = await load({ lspci: `${fixtures}tree-fujitsu-p8010.txt`, bind: { 'vfio-pci': 'all' } });
+    await exercised(machine, '0000:00:02.0');
+    await using device = await machine.client().openDevice('0000:00:02.0');
+    const header = Buffer.from(await device.readRegion(9, 0, 0x20));
+    expect([header.toString('latin1', 0, 16), header.readUInt32LE(16)]).toEqual(['IntelGraphicsMem', 8]);
+  });
+
   it('is no dump when nothing in it looks like one', () => {
     expect(driverPackage.importDump?.('version: 1\n')).toBeUndefined();
     expect(() => driverPackage.importDump?.('00:00.0 Host bridge: x\n00: zz\n')).toThrow(/^line 2: /);

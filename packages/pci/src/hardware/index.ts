@@ -52,6 +52,7 @@ export { isLspci, type LspciOptions, parseLspci } from './lspci.js';
 export type { BarText, SizeOverrides } from './lspci-bars.js';
 export { modelFor } from './models/index.js';
 export { type DeviceModel, type MakeModel, type ModelContext, RegisterBar } from './models/model.js';
+export { placeOpRegion } from './opregion.js';
 export type { FunctionRecord, RecordedBar, RecordedContents, RecordedWrites } from './record.js';
 export { type RecordedMachineOptions, recordedMachine, recordedParts } from './recorded.js';
 export { type RecordedOptions, recordedFunction } from './recorded-function.js';

@@ -1,6 +1,4 @@
 import { defineConfig } from 'tsup';
 import { packageBuild } from '../../tsup.base.js';
 
-export default defineConfig(
-  packageBuild({ index: 'src/index.ts', machine: 'src/testdev/machine.ts', testdev: 'src/testdev/index.ts' }),
-);
+export default defineConfig(packageBuild({ index: 'src/index.ts', testdev: 'src/testdev/index.ts' }));

@@ -8,16 +8,13 @@ import { down } from './commands/down.js';
 import { importDump } from './commands/import.js';
 import { plainCommands } from './commands/index.js';
 import { replay } from './commands/replay.js';
-import { screenshot, screenshotCommand } from './commands/screenshot.js';
 import { traceCommand } from './commands/trace.js';
 import { up, upDetached } from './commands/up.js';
 import { Exit, explain, failureOf, UsageError } from './errors.js';
 import type { Io } from './io.js';
-import { addNamed, addTarget, examplesText, sentence, targetOf } from './options.js';
 import { Terminal } from './output/terminal.js';
 import { traceScript } from './replay/trace-script.js';
-import { runOnTarget } from './target.js';
-import { addServe } from './user/words.js';
+import { runOnTarget, type TargetOptions } from './target.js';
 import { readVersion } from './version.js';
 
 /**
@@ -57,12 +54,9 @@ async function runWords(words: readonly string[], terminal: Terminal, io: Io): P
       else await use(command.invoke(operands, options), options);
     });
   }
-  const end = (result: number) => {
+  addUp(program, terminal, io, (result) => {
     code = result;
-  };
-  addUp(program, terminal, io, end);
-  addScreenshot(program, terminal, io, end);
-  addServe(program, terminal, io, end);
+  });
   await program.parseAsync([...words], { from: 'user' });
   return code;
 }
@@ -164,13 +158,6 @@ function addUp(program: Commander, terminal: Terminal, io: Io, end: (code: numbe
     });
 }
 
-/** What shows what is on a machine in another way than on the terminal. */
-function addScreenshot(program: Commander, terminal: Terminal, io: Io, end: (code: number) => void): void {
-  addTarget(declare(program, screenshotCommand)).action(async (device: string, file: string, options: Options) =>
-    end(await screenshot(device, file, targetOf(options), terminal, io)),
-  );
-}
-
 function newProgram(terminal: Terminal): Commander {
   return new Commander('vfio')
     .description('Linux VFIO without the hardware: machines, their devices, and what a kernel says of them.')
@@ -233,6 +220,38 @@ function given(parameters: readonly unknown[]): { operands: readonly string[]; o
   return { operands: command.args, options: command.opts<Record<string, unknown>>() };
 }
 
+function addTarget(command: Commander): Commander {
+  return addNamed(
+    command.option('-m, --machine <file>', 'a machine of its own, from this file, just for this command'),
+  );
+}
+
+function addNamed(command: Commander): Commander {
+  return command
+    .option('-n, --name <name>', 'the machine that is up under this name')
+    .option('-c, --control <path>', 'the machine that is up at this control socket');
+}
+
+function targetOf(options: Options): TargetOptions {
+  const machine = textOption(options, 'machine');
+  const name = textOption(options, 'name');
+  const control = textOption(options, 'control');
+  return {
+    ...(machine === undefined ? {} : { machine }),
+    ...(name === undefined ? {} : { name }),
+    ...(control === undefined ? {} : { control }),
+  };
+}
+
 function isScript(word: string): boolean {
   return word.endsWith('.vfs') || (word.includes('/') && existsSync(word));
+}
+
+function examplesText(examples: Command['examples']): string {
+  const width = Math.max(...examples.map(([line]) => line.length));
+  return `\nExamples:\n${examples.map(([line, meaning]) => `  ${line.padEnd(width)}  ${meaning}`).join('\n')}`;
+}
+
+function sentence(text: string): string {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }

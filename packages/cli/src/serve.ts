@@ -3,8 +3,6 @@
 import type { Machine } from '@vfio/machine';
 import { untilAborted } from './abort.js';
 import { plainCommands } from './commands/index.js';
-import { screenshotCommand } from './commands/screenshot.js';
-import { serveCommand } from './commands/serve.js';
 import { traceCommand } from './commands/trace.js';
 import type { DownResult } from './control/protocol.js';
 import { ControlServer } from './control/server.js';
@@ -23,8 +21,6 @@ export interface ServeOptions {
   readonly signal: AbortSignal;
   /** Called when the socket listens. */
   onListening?(path: string): void;
-  /** Ends what uses the machine, before it is shut down. */
-  onStopping?(): Promise<void>;
   /** Hears what may interest whoever keeps it up. */
   note?(line: string): void;
 }
@@ -32,8 +28,6 @@ export interface ServeOptions {
 /** The commands that a machine carries out for others. */
 export const servedCommands = [
   ...plainCommands,
-  screenshotCommand,
-  serveCommand,
   traceCommand(plainCommands, () => {
     throw new UsageError('a machine parses no command lines');
   }),
@@ -59,11 +53,9 @@ export async function serveMachine(machine: Machine, options: ServeOptions): Pro
   let stopping: Promise<DownResult> | undefined;
   const asked = new AbortController();
   const stop = () => {
-    stopping ??= (async () => {
-      // whoever waits for something on this machine is told before it goes
-      await Promise.all([server.interrupt(), options.onStopping?.()]);
-      return await shutdown(machine);
-    })();
+    // whoever waits for something on this machine is told before it goes
+    server.interrupt();
+    stopping ??= shutdown(machine);
     asked.abort();
     return stopping;
   };

@@ -3,7 +3,6 @@
 import { once } from 'node:events';
 import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import { setTimeout } from 'node:timers/promises';
 import type { Machine } from '@vfio/machine';
 import type { Command } from '../command.js';
 import { CommandError, failureOf, InterruptedError } from '../errors.js';
@@ -66,10 +65,9 @@ export class ControlServer implements AsyncDisposable {
     return new ControlServer(path, server, options);
   }
 
-  /** Stops what clients asked for; they get what it ends with. What does not stop is not waited for long. */
-  async interrupt(): Promise<void> {
-    const stopped = Promise.all([...this.#connections].map((connection) => connection.interrupt()));
-    await Promise.race([stopped, setTimeout(partingMs, undefined, { ref: false })]);
+  /** Stops what clients asked for; they get what it ends with. */
+  interrupt(): void {
+    for (const connection of this.#connections) connection.interrupt();
   }
 
   /** Closes all connections, each when its last answer is written, and removes the socket. */
@@ -92,8 +90,6 @@ class Connection {
   readonly #options: ServerOptions;
   readonly #calls = new Map<number, AbortController>();
   readonly #underWay = new Set<Promise<void>>();
-  /** Those of them that use the machine. */
-  readonly #work = new Set<Promise<void>>();
   readonly #lines = new LineSplitter(longestRequest);
 
   constructor(socket: Socket, options: ServerOptions) {
@@ -104,21 +100,19 @@ class Connection {
     socket.on('data', (bytes) => this.#receive(bytes));
     // what went wrong with a client is of no interest; what it asked for is stopped
     socket.on('error', () => socket.destroy());
-    socket.on('close', () => void this.interrupt());
+    socket.on('close', () => this.interrupt());
   }
 
   /** Stops what the client asked for, and closes when everything is written; a client that does not read is not waited for. */
   async end(): Promise<void> {
-    void this.interrupt();
-    globalThis.setTimeout(() => this.#socket.destroy(), partingMs).unref();
+    this.interrupt();
+    setTimeout(() => this.#socket.destroy(), partingMs).unref();
     await Promise.race([Promise.all(this.#underWay), once(this.#socket, 'close')]);
     this.#socket.destroySoon();
   }
 
-  /** Resolves when the machine is not used any more. */
-  async interrupt(): Promise<void> {
+  interrupt(): void {
     for (const call of this.#calls.values()) call.abort(new InterruptedError());
-    await Promise.all(this.#work);
   }
 
   #receive(bytes: Buffer): void {
@@ -147,11 +141,7 @@ class Connection {
       (error: unknown) => this.#finish({ id, error: failureOf(error) }),
     );
     this.#underWay.add(call);
-    if (command !== downCommand) this.#work.add(call);
-    void call.finally(() => {
-      this.#underWay.delete(call);
-      this.#work.delete(call);
-    });
+    void call.finally(() => this.#underWay.delete(call));
   }
 
   async #call(id: number, name: string, args: unknown, signal: AbortSignal): Promise<unknown> {

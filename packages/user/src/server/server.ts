@@ -50,28 +50,22 @@ export interface ServeOptions {
 export class VfioUserServer implements AsyncDisposable {
   readonly device: ServedDevice;
   readonly #context: ServerContext;
-  readonly #listener: UnixListener | undefined;
-  readonly #watcher: Watcher | undefined;
+  readonly #listener: UnixListener;
+  readonly #watcher: Watcher;
   readonly #capabilities: Capabilities;
   #client: Client | undefined;
   #closing: Promise<void> | undefined;
   #idle: (() => void)[] = [];
 
   /**
-   * @param listener - becomes the server's; `listenUnix` makes one, `adoptListener` takes one over; undefined if only those
-   * are served who come through {@link serve}
+   * @param listener - becomes the server's; `listenUnix` makes one, `adoptListener` takes one over
    */
-  constructor(
-    context: ServerContext,
-    listener: UnixListener | undefined,
-    device: ServedDevice,
-    options: ServeOptions = {},
-  ) {
+  constructor(context: ServerContext, listener: UnixListener, device: ServedDevice, options: ServeOptions = {}) {
     this.#context = context;
     this.#listener = listener;
     this.device = device;
     this.#capabilities = serverCapabilities(options.capabilities ?? {});
-    this.#watcher = listener && context.reactor.watch(listener.number, PollEvent.IN, () => this.#accept());
+    this.#watcher = context.reactor.watch(listener.number, PollEvent.IN, () => this.#accept());
   }
 
   /** Whether a client is connected. */
@@ -88,7 +82,7 @@ export class VfioUserServer implements AsyncDisposable {
   /** Serves a client that is connected already, in the place of one who would come through the socket. */
   serve(socket: UnixSocket): void {
     const { host } = this.device;
-    this.#watcher?.await(0);
+    this.#watcher.await(0);
     const client = new Client(this.#context, socket, this.device, this.#capabilities, (error) => report(host, error));
     this.#client = client;
     void client.ended.then(() => this.#ended());
@@ -105,8 +99,8 @@ export class VfioUserServer implements AsyncDisposable {
   }
 
   async #end(): Promise<void> {
-    this.#watcher?.stop();
-    this.#listener?.close();
+    this.#watcher.stop();
+    this.#listener.close();
     this.#client?.close();
     await this.#client?.ended;
   }
@@ -114,14 +108,14 @@ export class VfioUserServer implements AsyncDisposable {
   /** One client at a time: the next one waits in the line of the socket until the device is closed. */
   #accept(): void {
     if (this.#client !== undefined) return;
-    const socket = this.#listener?.accept();
+    const socket = this.#listener.accept();
     if (socket !== undefined) this.serve(socket);
   }
 
   #ended(): void {
     this.#client = undefined;
     for (const resolve of this.#idle.splice(0)) resolve();
-    if (this.#listener?.isOpen) this.#watcher?.await(PollEvent.IN);
+    if (this.#listener.isOpen) this.#watcher.await(PollEvent.IN);
   }
 }
 

@@ -16,8 +16,8 @@ import { readConfigDword, writeConfigDword } from './config.js';
 import type { PciBus } from './pci-bus.js';
 import type { PciDev } from './pci-dev.js';
 import { isHotplugBridge } from './ports.js';
-import { BridgeReg, Reg, ResourceFlag, ResourceIndex, RomAddress, Sriov } from './regs.js';
-import { alignUp, type Resource } from './resource-tree.js';
+import { BridgeReg, Reg, ResourceIndex, RomAddress, Sriov } from './regs.js';
+import { alignUp, type Resource, ResourceFlag } from './resource-tree.js';
 
 /** Ports and memory below are left to what is not on the bus. */
 const MIN_IO = 0x1000;

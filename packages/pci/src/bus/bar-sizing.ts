@@ -4,8 +4,8 @@
  */
 import { readConfigDword, readConfigWord, writeConfigDword, writeConfigWord } from './config.js';
 import type { PciDev } from './pci-dev.js';
-import { BaseAddress, Command, Reg, ResourceFlag, ResourceIndex, RomAddress } from './regs.js';
-import type { Resource } from './resource-tree.js';
+import { BaseAddress, Command, Reg, ResourceIndex, RomAddress } from './regs.js';
+import { type Resource, ResourceFlag } from './resource-tree.js';
 
 const ONES = 0xffff_ffff;
 

@@ -12,8 +12,8 @@ import {
   writeConfigWord,
 } from './config.js';
 import type { PciDev } from './pci-dev.js';
-import { BridgeReg, ResourceFlag, ResourceIndex } from './regs.js';
-import type { Resource } from './resource-tree.js';
+import { BridgeReg, ResourceIndex } from './regs.js';
+import { type Resource, ResourceFlag } from './resource-tree.js';
 
 /** Index of each window among the resources of a bridge. */
 export const BridgeWindow = {

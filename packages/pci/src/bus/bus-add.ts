@@ -5,7 +5,8 @@ import { isSystemError } from '@vfio/host';
 import { resourceAt } from './bar-sizing.js';
 import type { PciBus } from './pci-bus.js';
 import type { PciDev } from './pci-dev.js';
-import { PciClass, ResourceFlag, ResourceIndex } from './regs.js';
+import { PciClass, ResourceIndex } from './regs.js';
+import { ResourceFlag } from './resource-tree.js';
 
 /** Where firmware copies the ROM of the display to. */
 const SHADOW_START = 0xc_0000;

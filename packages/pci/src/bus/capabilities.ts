@@ -1,7 +1,6 @@
 /*
  * What enumeration learns of a function's capabilities, before the function is on its bus.
  */
-
 import { enableAcs } from './acs.js';
 import { aerInit } from './aer-state.js';
 import { findCapability, findExtCapability } from './caps.js';

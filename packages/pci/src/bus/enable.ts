@@ -7,7 +7,8 @@ import { enableIrq } from './intx-routing.js';
 import type { PciDev } from './pci-dev.js';
 import { setPowerState } from './power.js';
 import { PowerState } from './power-state.js';
-import { Command, Reg, ResourceFlag, ResourceIndex } from './regs.js';
+import { Command, Reg, ResourceIndex } from './regs.js';
+import { ResourceFlag } from './resource-tree.js';
 
 /**
  * Lets a function decode the resources that it has, and its bridges pass them on. Counted.

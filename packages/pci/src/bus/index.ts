@@ -91,7 +91,6 @@ export {
   Pm,
   pciName,
   Reg,
-  ResourceFlag,
   ResourceIndex,
   RomAddress,
   Sriov,
@@ -118,7 +117,7 @@ export {
   resetMethodNames,
   type SpecificReset,
 } from './reset-methods.js';
-export { Resource, ResourceTree } from './resource-tree.js';
+export { Resource, ResourceFlag, ResourceTree } from './resource-tree.js';
 export {
   type BarMapping,
   iomap,

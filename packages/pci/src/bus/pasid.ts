@@ -6,8 +6,9 @@ import { isSystemError, type PasidSupport, SystemError } from '@vfio/host';
 import { acsPathEnabled } from './acs.js';
 import { findExtCapability } from './caps.js';
 import { readConfigDword, readConfigWord, writeConfigWord } from './config.js';
+import { Pasid } from './ext-cap-regs.js';
 import type { PciDev } from './pci-dev.js';
-import { Acs, Exp, ExpType, ExtCapId, Pasid } from './regs.js';
+import { Acs, Exp, ExpType, ExtCapId } from './regs.js';
 
 /** What may not go around the IOMMU, where nobody understands tags. */
 const ISOLATION = Acs.RR | Acs.UF;

@@ -4,11 +4,12 @@
 import { type Device, type Host, type MmioWindow, PAGE_SIZE } from '@vfio/host';
 import type { PciBusType } from './bus-type.js';
 import { readConfigWord } from './config.js';
+import { widthAt } from './cycles.js';
 import type { PciRoot, PciWidth } from './function.js';
 import { PciBus } from './pci-bus.js';
 import type { PciDev } from './pci-dev.js';
-import { Command, Reg, ResourceFlag, ResourceIndex } from './regs.js';
-import { Resource, ResourceTree } from './resource-tree.js';
+import { Command, Reg, ResourceIndex } from './regs.js';
+import { Resource, ResourceFlag, ResourceTree } from './resource-tree.js';
 
 const MEMORY_END = 2 ** 52 - 1;
 const IO_END = 0xffff_ffff;
@@ -172,10 +173,4 @@ function reachable(pdev: PciDev): boolean {
     if ((readConfigWord(bridge, Reg.COMMAND) & Command.MEMORY) === 0) return false;
   }
   return true;
-}
-
-/** The widest cycle at an address. */
-function widthAt(address: number, left: number): PciWidth {
-  if (address % 4 === 0 && left >= 4) return 4;
-  return address % 2 === 0 && left >= 2 ? 2 : 1;
 }

@@ -1,7 +1,6 @@
 /*
  * The driver of ports: it keeps them enabled, and looks after the slot below those that have one.
  */
-
 import { SystemError } from '@vfio/host';
 import type { PciBusType } from './bus-type.js';
 import { readConfigDword } from './config.js';

@@ -307,18 +307,6 @@ export const Sriov = {
   SIZEOF: 0x40,
 } as const;
 
-/** PASID capability: how many there are, and what they are used for. */
-export const Pasid = {
-  CAP: 4,
-  CTRL: 6,
-  CTRL_ENABLE: 0x0001,
-  /** As a feature in either register. */
-  EXEC: 0x0002,
-  PRIV: 0x0004,
-  CAP_WIDTH: 0x1f00,
-  CAP_WIDTH_SHIFT: 8,
-} as const;
-
 /** Access control services. */
 export const Acs = {
   CAP: 4,
@@ -365,21 +353,6 @@ export const ResourceIndex = {
   IOV: 7,
   BRIDGE: 13,
   COUNT: 17,
-} as const;
-
-/** Bits of a resource's flags. Source: include/linux/ioport.h IORESOURCE_* */
-export const ResourceFlag = {
-  BITS: 0xff,
-  IO: 0x100,
-  MEM: 0x200,
-  PREFETCH: 0x2000,
-  READONLY: 0x4000,
-  SIZEALIGN: 0x4_0000,
-  MEM_64: 0x10_0000,
-  ROM_ENABLE: 0x01,
-  ROM_SHADOW: 0x02,
-  PCI_FIXED: 0x10,
-  UNSET: 0x2000_0000,
 } as const;
 
 /** `device << 3 | function`. */

@@ -11,6 +11,7 @@ import { setPowerState } from './power.js';
 import { PowerState } from './power-state.js';
 import { Command, Reg } from './regs.js';
 import { bridgeSecondaryBusReset, resetFunctionLocked, slotCanReset } from './reset-methods.js';
+import { slotDevices } from './slots.js';
 import { restoreState, saveState } from './state.js';
 
 /** Takes the lock of a device and keeps users from its config space; undefined when somebody has it. Source: drivers/pci/pci.c pci_dev_trylock() */
@@ -137,11 +138,6 @@ export async function resetBus(pdev: PciDev): Promise<void> {
   }
   if (!self) throw new SystemError('ENOTTY', 'no bridge above it', { syscall: 'pci_reset_bus', subject: pdev.name });
   await resetTogether(pdev, self, pciBus.devices, () => bridgeSecondaryBusReset(self));
-}
-
-/** The functions in a slot. */
-function slotDevices(slot: PciSlot): PciDev[] {
-  return slot.bus.devices.filter((dev) => dev.slot === slot);
 }
 
 /** Source: drivers/pci/pci.c __pci_reset_slot(), __pci_reset_bus() */

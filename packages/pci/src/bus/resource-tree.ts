@@ -3,6 +3,21 @@
  */
 import { SystemError } from '@vfio/host';
 
+/** Bits of a resource's flags. Source: include/linux/ioport.h IORESOURCE_* */
+export const ResourceFlag = {
+  BITS: 0xff,
+  IO: 0x100,
+  MEM: 0x200,
+  PREFETCH: 0x2000,
+  READONLY: 0x4000,
+  SIZEALIGN: 0x4_0000,
+  MEM_64: 0x10_0000,
+  ROM_ENABLE: 0x01,
+  ROM_SHADOW: 0x02,
+  PCI_FIXED: 0x10,
+  UNSET: 0x2000_0000,
+} as const;
+
 /**
  * A range of addresses with a name, both ends inclusive.
  *

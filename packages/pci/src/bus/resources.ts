@@ -3,10 +3,11 @@
  */
 import { isSystemError, SystemError } from '@vfio/host';
 import { resourceAt } from './bar-sizing.js';
+import { readBar64, writeBar64 } from './cycles.js';
 import type { PciFunction, PciWidth } from './function.js';
 import type { PciDev } from './pci-dev.js';
-import { ResourceFlag, ResourceIndex } from './regs.js';
-import { Resource } from './resource-tree.js';
+import { ResourceIndex } from './regs.js';
+import { Resource, ResourceFlag } from './resource-tree.js';
 
 /** Bytes of a resource; 0: it is not there. Source: include/linux/pci.h pci_resource_len() */
 export function resourceLen(pdev: PciDev, index: number): number {
@@ -117,18 +118,11 @@ class MappedBar implements BarMapping, Disposable {
   }
 
   read64(offset: number): bigint {
-    if (this.#hw.readBar64) return this.#hw.readBar64(this.#bar, offset);
-    const low = this.#hw.readBar(this.#bar, offset, 4) >>> 0;
-    return (BigInt(this.#hw.readBar(this.#bar, offset + 4, 4) >>> 0) << 32n) | BigInt(low);
+    return readBar64(this.#hw, this.#bar, offset);
   }
 
   write64(offset: number, value: bigint): void {
-    if (this.#hw.writeBar64) {
-      this.#hw.writeBar64(this.#bar, offset, value);
-      return;
-    }
-    this.#hw.writeBar(this.#bar, offset, 4, Number(value & 0xffff_ffffn));
-    this.#hw.writeBar(this.#bar, offset + 4, 4, Number((value >> 32n) & 0xffff_ffffn));
+    writeBar64(this.#hw, this.#bar, offset, value);
   }
 
   [Symbol.dispose](): void {

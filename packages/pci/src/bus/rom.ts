@@ -8,7 +8,8 @@ import { resourceAt } from './bar-sizing.js';
 import { readConfigDword, writeConfigDword } from './config.js';
 import type { PciWidth } from './function.js';
 import type { PciDev } from './pci-dev.js';
-import { BridgeReg, Reg, ResourceFlag, ResourceIndex, RomAddress } from './regs.js';
+import { BridgeReg, Reg, ResourceIndex, RomAddress } from './regs.js';
+import { ResourceFlag } from './resource-tree.js';
 
 /** A ROM that is mapped. */
 export interface RomMapping extends Disposable {

@@ -4,7 +4,7 @@
  */
 import type { BinAttribute } from '@vfio/host';
 import { userReadConfig, userWriteConfig } from './config.js';
-import type { PciWidth } from './function.js';
+import { widthAt } from './cycles.js';
 import type { PciDev } from './pci-dev.js';
 import { HeaderType, STD_HEADER_SIZE } from './regs.js';
 
@@ -40,10 +40,4 @@ export function configAttribute(pdev: PciDev): BinAttribute {
       }
     },
   };
-}
-
-/** The widest cycle at an offset. */
-function widthAt(offset: number, left: number): PciWidth {
-  if (offset % 4 === 0 && left >= 4) return 4;
-  return offset % 2 === 0 && left >= 2 ? 2 : 1;
 }

@@ -7,7 +7,7 @@ import { cpuList, cpuMask } from './cpus.js';
 import { disableDevice, enableDevice } from './enable.js';
 import { rescanBus, stopAndRemoveBusDevice } from './hotplug.js';
 import { isPciDev, type PciDev } from './pci-dev.js';
-import { HeaderType, PciClass, ResourceIndex } from './regs.js';
+import { HeaderType, ResourceIndex } from './regs.js';
 import { aerAttributes } from './sysfs-aer.js';
 import { configAttribute } from './sysfs-config.js';
 import { linkAttributes } from './sysfs-link.js';
@@ -17,6 +17,7 @@ import { resourceAttributes } from './sysfs-resource.js';
 import { romAttributes } from './sysfs-rom.js';
 import { sriovAttributes } from './sysfs-sriov.js';
 import { modalias } from './uevent.js';
+import { isVga } from './vga.js';
 
 /** A value to be read. */
 function show(name: string, value: () => string | number): Attribute {
@@ -167,10 +168,6 @@ function resourceText(pdev: PciDev): string {
     return [start, end, flags].map((value) => hex(value, 16)).join(' ');
   });
   return lines.join('\n');
-}
-
-function isVga(pdev: PciDev): boolean {
-  return pdev.classCode >>> 8 === PciClass.DISPLAY_VGA;
 }
 
 /** The first of them is the one that the machine started with. */

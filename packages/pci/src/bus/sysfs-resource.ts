@@ -3,9 +3,11 @@
  */
 import { type AccessSize, type BinAttribute, type Mapping, type MmapRequest, PAGE_SIZE, SystemError } from '@vfio/host';
 import { resourceAt } from './bar-sizing.js';
+import { readBar64, writeBar64 } from './cycles.js';
 import type { PciFunction, PciWidth } from './function.js';
 import type { PciDev } from './pci-dev.js';
-import { ResourceFlag, ResourceIndex } from './regs.js';
+import { ResourceIndex } from './regs.js';
+import { ResourceFlag } from './resource-tree.js';
 
 /** Source: drivers/pci/pci-sysfs.c pci_dev_resource_attrs, pci_dev_resource_wc_attrs */
 export function resourceAttributes(pdev: PciDev): BinAttribute[] {
@@ -84,19 +86,14 @@ class BarPages implements Mapping {
 
   load(position: number, size: AccessSize): bigint {
     const at = this.#offset + position;
-    if (size !== 8) return BigInt(this.#hw.readBar(this.#bar, at, size) >>> 0);
-    if (this.#hw.readBar64) return this.#hw.readBar64(this.#bar, at);
-    const low = BigInt(this.#hw.readBar(this.#bar, at, 4) >>> 0);
-    return (BigInt(this.#hw.readBar(this.#bar, at + 4, 4) >>> 0) << 32n) | low;
+    if (size === 8) return readBar64(this.#hw, this.#bar, at);
+    return BigInt(this.#hw.readBar(this.#bar, at, size) >>> 0);
   }
 
   store(position: number, size: AccessSize, value: bigint): void {
     const at = this.#offset + position;
-    if (size === 8 && this.#hw.writeBar64) this.#hw.writeBar64(this.#bar, at, value);
-    else if (size === 8) {
-      this.#hw.writeBar(this.#bar, at, 4, Number(value & 0xffff_ffffn));
-      this.#hw.writeBar(this.#bar, at + 4, 4, Number(value >> 32n));
-    } else this.#hw.writeBar(this.#bar, at, size, Number(value));
+    if (size === 8) writeBar64(this.#hw, this.#bar, at, value);
+    else this.#hw.writeBar(this.#bar, at, size, Number(value));
   }
 
   pfn(page: number): number {

@@ -15,6 +15,11 @@ const IO = VgaRsrc.LEGACY_IO | VgaRsrc.NORMAL_IO;
 const MEM = VgaRsrc.LEGACY_MEM | VgaRsrc.NORMAL_MEM;
 const ALL = IO | MEM;
 
+/** Whether a function decodes the legacy VGA addresses. Source: include/linux/pci.h pci_is_vga() */
+export function isVga({ classCode }: PciDev): boolean {
+  return classCode >>> 8 === PciClass.DISPLAY_VGA;
+}
+
 /** What a function decodes, alone or among several. */
 export type SetDecode = (single: boolean) => number;
 
@@ -43,7 +48,7 @@ export class VgaArbiter {
 
   /** A function is there; whether it is a VGA is looked at here. Source: drivers/pci/vgaarb.c vga_arbiter_add_pci_device() */
   add(pdev: PciDev): void {
-    if (pdev.classCode >>> 8 !== PciClass.DISPLAY_VGA) return;
+    if (!isVga(pdev)) return;
     const owns = ownedAtFirst(pdev);
     this.#devices.set(pdev, { pdev, decodes: ALL, owns, ioLocks: 0, memLocks: 0, setDecode: undefined });
   }

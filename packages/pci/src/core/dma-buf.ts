@@ -12,7 +12,7 @@ import {
   VfioError,
 } from '@vfio/core';
 import { type DmaBufAttachment, DmaBufFile, type DmaBufOps, type DmaBufSegment, O, PAGE_SIZE } from '@vfio/host';
-import { ResourceFlag } from '../bus/regs.js';
+import { ResourceFlag } from '../bus/resource-tree.js';
 import { resourceFlags, resourceLen, resourceStart } from '../bus/resources.js';
 import type { PciCoreDevice } from './core-device.js';
 import { downWriteMemory, memoryEnabled } from './memory.js';

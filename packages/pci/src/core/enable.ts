@@ -10,10 +10,10 @@ import type { PciDev } from '../bus/pci-dev.js';
 import { Command, Msix, Reg } from '../bus/regs.js';
 import { tryResetFunction } from '../bus/reset.js';
 import { saveState, storeSavedState } from '../bus/state.js';
+import { isVga } from '../bus/vga.js';
 import { VirtualConfig } from './config/virtual-config.js';
 import type { PciCoreDevice } from './core-device.js';
 import { mapBars, probeMmaps } from './map-bars.js';
-import { isVga } from './vga-client.js';
 
 const INTEL = 0x8086;
 /** Network functions of Intel whose interrupt pin does not work, first and last of each kind. */

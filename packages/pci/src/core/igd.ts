@@ -5,9 +5,9 @@
 import { RegionInfoFlag, RegionSubtype, VfioError } from '@vfio/core';
 import type { UserBuffer } from '@vfio/host';
 import { readConfig } from '../bus/config.js';
+import { widthAt } from '../bus/cycles.js';
 import type { PciDev } from '../bus/pci-dev.js';
 import { devfnOf, PciClass } from '../bus/regs.js';
-import { widthAt } from './config/config-bytes.js';
 import { configUnblocked } from './config/config-state.js';
 import type { PciCoreDevice } from './core-device.js';
 import { INTEL, INTEL_REGION, igdOpregionInit } from './igd-opregion.js';

@@ -12,7 +12,7 @@ import {
   type VirqfdSlot,
 } from '@vfio/core';
 import { type ErrnoCode, type IoctlCall, Mutex } from '@vfio/host';
-import { ResourceFlag } from '../bus/regs.js';
+import { ResourceFlag } from '../bus/resource-tree.js';
 import { type BarMapping, resourceFlags, resourceLen } from '../bus/resources.js';
 import type { PciCoreDevice } from './core-device.js';
 import { memoryEnabled } from './memory.js';

@@ -3,8 +3,8 @@
  */
 import { isSystemError, PAGE_SIZE } from '@vfio/host';
 import { resourceAt } from '../bus/bar-sizing.js';
-import { ResourceFlag, ResourceIndex } from '../bus/regs.js';
-import { Resource } from '../bus/resource-tree.js';
+import { ResourceIndex } from '../bus/regs.js';
+import { Resource, ResourceFlag } from '../bus/resource-tree.js';
 import { iomap, releaseSelectedRegions, requestSelectedRegions, resourceFlags, resourceLen } from '../bus/resources.js';
 import type { BarMap, PciCoreDevice } from './core-device.js';
 import type { IoRange } from './regions/bar-access.js';

@@ -1,18 +1,11 @@
 /*
  * What a display adapter in VFIO decodes of the legacy VGA addresses: as little as possible when nobody may have them through it.
  */
-import type { PciDev } from '../bus/pci-dev.js';
-import { PciClass } from '../bus/regs.js';
-import { VgaRsrc, vgaClientRegister, vgaClientUnregister, vgaSetLegacyDecoding } from '../bus/vga.js';
+import { isVga, VgaRsrc, vgaClientRegister, vgaClientUnregister, vgaSetLegacyDecoding } from '../bus/vga.js';
 import type { PciCoreDevice } from './core-device.js';
 
 const NORMAL = VgaRsrc.NORMAL_IO | VgaRsrc.NORMAL_MEM;
 const LEGACY = VgaRsrc.LEGACY_IO | VgaRsrc.LEGACY_MEM;
-
-/** Source: include/linux/pci.h pci_is_vga() */
-export function isVga({ classCode }: PciDev): boolean {
-  return classCode >> 8 === PciClass.DISPLAY_VGA;
-}
 
 /**
  * Makes a display adapter known to the arbiter.

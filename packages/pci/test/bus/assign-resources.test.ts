@@ -4,8 +4,8 @@ import { describe, expect, it } from 'vitest';
 import { pciInit } from '../../src/bus/bus-type.js';
 import { readConfigDword, readConfigWord } from '../../src/bus/config.js';
 import { isPciDev, type PciDev } from '../../src/bus/pci-dev.js';
-import { BridgeReg, ExpType, Reg, ResourceFlag } from '../../src/bus/regs.js';
-import { Resource, ResourceTree } from '../../src/bus/resource-tree.js';
+import { BridgeReg, ExpType, Reg } from '../../src/bus/regs.js';
+import { Resource, ResourceFlag, ResourceTree } from '../../src/bus/resource-tree.js';
 import { type FakeBar, FakeFunction, pcieCap, rootOf } from './fake-function.js';
 
 const newHost = () => new Host({ checked: true, clock: new VirtualClock() });

@@ -2,7 +2,8 @@ import { Host, VirtualClock } from '@vfio/host';
 import { describe, expect, it } from 'vitest';
 import { pciInit } from '../../src/bus/bus-type.js';
 import { readConfigByte, readConfigDword } from '../../src/bus/config.js';
-import { ExpType, ResourceFlag } from '../../src/bus/regs.js';
+import { ExpType } from '../../src/bus/regs.js';
+import { ResourceFlag } from '../../src/bus/resource-tree.js';
 import { FakeFunction, pcieCap, rootOf } from './fake-function.js';
 
 const newHost = () => new Host({ checked: true, clock: new VirtualClock() });

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
+import { Pasid } from '../../src/bus/ext-cap-regs.js';
 import { stopAndRemoveBusDevice } from '../../src/bus/hotplug.js';
 import { enablePasid } from '../../src/bus/pasid.js';
-import { ExpType, ExtCapId, Pasid } from '../../src/bus/regs.js';
+import { ExpType, ExtCapId } from '../../src/bus/regs.js';
 import { enableSriov } from '../../src/bus/sriov.js';
 import { restoreState, saveState } from '../../src/bus/state.js';
 import { acsCap, type FakeCap, type FakeOptions } from './fake-function.js';

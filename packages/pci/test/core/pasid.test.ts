@@ -1,7 +1,8 @@
 import { ProcessTransport, VfioClient } from '@vfio/client';
 import { IommuHwptAllocFlag } from '@vfio/core';
 import { describe, expect, it } from 'vitest';
-import { ExpType, ExtCapId, Pasid } from '../../src/bus/regs.js';
+import { Pasid } from '../../src/bus/ext-cap-regs.js';
+import { ExpType, ExtCapId } from '../../src/bus/regs.js';
 import { acsCap } from '../bus/fake-function.js';
 import { pasidCap, prefixCap } from '../bus/service-lab.js';
 import { CoreLab, LabFunction, labEndpoint, NAME } from './core-lab.js';

@@ -3,7 +3,8 @@
  * is. The real ones are never written.
  */
 import type { PciDev } from '../../bus/pci-dev.js';
-import { BaseAddress, Reg, ResourceFlag, RomAddress } from '../../bus/regs.js';
+import { BaseAddress, Reg, RomAddress } from '../../bus/regs.js';
+import { ResourceFlag } from '../../bus/resource-tree.js';
 import { resourceFlags, resourceLen, resourceStart } from '../../bus/resources.js';
 import { romRegionSize } from '../regions/rom.js';
 import type { ConfigState } from './config-state.js';

@@ -29,9 +29,3 @@ export class ConfigBytes {
     else this.#view.setUint8(offset, value);
   }
 }
-
-/** The widest naturally aligned access at `offset` that `left` bytes have room for. */
-export function widthAt(offset: number, left: number): PciWidth {
-  if (left >= 4 && (offset & 3) === 0) return 4;
-  return left >= 2 && (offset & 1) === 0 ? 2 : 1;
-}

@@ -2,10 +2,11 @@
  * Which capability each byte of config space belongs to, and what follows from that for a byte: the permissions, and what reads
  * and writes do besides.
  */
+import { widthAt } from '../../bus/cycles.js';
 import type { PciWidth } from '../../bus/function.js';
 import { CapId, CFG_SPACE_SIZE, Reg, STD_HEADER_SIZE } from '../../bus/regs.js';
 import { type CapAccess, capAccess, extCapAccess, headerAccess, msiAccess, Writer } from './cap-perms.js';
-import { ConfigBytes, widthAt } from './config-bytes.js';
+import { ConfigBytes } from './config-bytes.js';
 
 /** Owners that are no capability. Source: drivers/vfio/pci/vfio_pci_config.c PCI_CAP_ID_INVALID and its like */
 export const Owner = {

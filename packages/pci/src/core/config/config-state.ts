@@ -2,11 +2,12 @@
  * What the accesses to config space work on: the user's copy, the map, and what has to be put back when the hardware has lost it.
  */
 import { readConfig, writeConfig } from '../../bus/config.js';
+import { widthAt } from '../../bus/cycles.js';
 import type { PciWidth } from '../../bus/function.js';
 import type { PciDev } from '../../bus/pci-dev.js';
 import { Reg, STD_HEADER_SIZE } from '../../bus/regs.js';
 import type { PciCoreDevice } from '../core-device.js';
-import { ConfigBytes, ONES, widthAt } from './config-bytes.js';
+import { ConfigBytes, ONES } from './config-bytes.js';
 import { ConfigMap } from './config-map.js';
 
 /** BARs and the ROM. */

@@ -4,7 +4,8 @@
  */
 import { type RegionInfo, RegionInfoFlag, VfioError } from '@vfio/core';
 import type { PciDev } from '../../bus/pci-dev.js';
-import { ResourceFlag, ResourceIndex } from '../../bus/regs.js';
+import { ResourceIndex } from '../../bus/regs.js';
+import { ResourceFlag } from '../../bus/resource-tree.js';
 import { resourceFlags, resourceLen, resourceStart } from '../../bus/resources.js';
 import { mapRom } from '../../bus/rom.js';
 import type { PciCoreDevice } from '../core-device.js';

@@ -1,7 +1,7 @@
 // The pseudo file system that gives every device an inode of its own, so that all mappings made through any of its
 // files can be taken away at once.
 
-import { FewSet, type Host, InodeMapping } from '@vfio/host';
+import { type Host, InodeMapping, SmallSet } from '@vfio/host';
 
 /** An anonymous inode of the vfio pseudo file system. */
 export class PseudoInode {
@@ -26,7 +26,7 @@ export class PseudoInode {
 export class PseudoFs {
   /** What statfs would show. */
   static readonly magic = 0x5646494f;
-  /** @internal */ readonly inodes = new FewSet<PseudoInode>();
+  /** @internal */ readonly inodes = new SmallSet<PseudoInode>();
   readonly #host: Host;
 
   constructor(host: Host) {

@@ -2,12 +2,12 @@
 
 import {
   DeviceClass,
-  FewMap,
   type Host,
   IdAllocator,
   type IommuGroup,
   type ModuleContext,
   Mutex,
+  SmallMap,
   type SysfsDir,
 } from '@vfio/host';
 import { buildOptions, type VfioOptions } from './build-options.js';
@@ -49,8 +49,8 @@ export class Vfio {
 
   /** @internal */ readonly indexes: IdAllocator;
   /** @internal */ readonly pseudoFs: PseudoFs;
-  /** @internal sets by their key */ readonly deviceSets = new FewMap<SetId, DeviceSet>();
-  /** @internal oldest first */ readonly groupOf = new FewMap<IommuGroup, Group>();
+  /** @internal sets by their key */ readonly deviceSets = new SmallMap<SetId, DeviceSet>();
+  /** @internal oldest first */ readonly groupOf = new SmallMap<IommuGroup, Group>();
   /** @internal protects the list of groups, their making and their end */ readonly groupListLock: Mutex;
   /** @internal */ readonly groupMinors: IdAllocator;
   /** @internal registered devices of a kernel without groups */ readonly ungrouped = new Set<VfioDevice>();

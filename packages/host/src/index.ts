@@ -43,13 +43,9 @@ export { InodeMapping } from './mm/inode-mapping.js';
 export { type ByteOrder, HUGE_PAGE_SIZE, PAGE_SHIFT, PAGE_SIZE, Prot, pageAlign, TASK_SIZE } from './mm/layout.js';
 export type { AnonymousMapOptions, FileMapOptions, MapOptions, PinOptions } from './mm/map-options.js';
 export { type AccessSize, type Mapping, type PageRef, SegmentationFault } from './mm/mapping.js';
-export {
-  type MmioWindow,
-  PageRange,
-  PhysicalMemory,
-  type PhysicalMemoryOptions,
-  type PlacedWindow,
-} from './mm/physical-memory.js';
+export type { MmioWindow, PlacedWindow } from './mm/mmio-windows.js';
+export { PageRange } from './mm/page-range.js';
+export { PhysicalMemory, type PhysicalMemoryOptions } from './mm/physical-memory.js';
 export { PinnedRun } from './mm/pinned-run.js';
 export { UserBuffer, userBuffer } from './mm/user-buffer.js';
 export { Vma } from './mm/vma.js';
@@ -179,7 +175,7 @@ export {
 
 // Collections
 
-export { FewMap, FewSet } from './few-map.js';
+export { SmallMap, SmallSet } from './small-map.js';
 
 // The host
 

@@ -2,7 +2,7 @@
  * An iommufd context: what one open file of /dev/iommu has. It lives as long as the file does, and what is bound to it
  * keeps the file.
  */
-import { FewMap, type File, type Host, RwLock } from '@vfio/host';
+import { type File, type Host, RwLock, SmallMap } from '@vfio/host';
 import type { IommufdGroup } from './group.js';
 import type { Ioas } from './ioas.js';
 import type { Iommufd } from './iommufd.js';
@@ -13,7 +13,7 @@ export class IommufdContext {
   readonly iommufd: Iommufd;
   readonly objects: ObjectTable;
   /** Groups of bound devices, by their number. */
-  readonly groups = new FewMap<number, IommufdGroup>();
+  readonly groups = new SmallMap<number, IommufdGroup>();
   /** Held for reading where an IOAS becomes visible, for writing over all of them. */
   readonly ioasCreationLock: RwLock;
   /** Who pays for pinned pages. */

@@ -3,7 +3,7 @@
  * it keeps it there. Two counts decide: `users`, of which the table itself is one, says whether an object may be destroyed;
  * `shorttermUsers` counts calls under way, and whoever destroys an object waits for those.
  */
-import { Completion, FewMap, type Host, IdAllocator, RefCount, type Tracked } from '@vfio/host';
+import { Completion, type Host, IdAllocator, RefCount, SmallMap, type Tracked } from '@vfio/host';
 import { VfioError } from '../errors.js';
 
 /** Highest id: 31 bits. Source: include/linux/xarray.h xa_limit_31b */
@@ -69,7 +69,7 @@ export class ObjectTable {
   /** @internal numbers in use, those of unfinished objects included */
   readonly ids: IdAllocator;
   readonly #host: Host;
-  readonly #objects = new FewMap<number, IommufdObject>();
+  readonly #objects = new SmallMap<number, IommufdObject>();
   readonly #removed: (object: IommufdObject) => void;
 
   /** @param removed - told of each object that leaves the table, before it is destroyed */

@@ -1,7 +1,7 @@
 /*
  * Classes: what devices are to user space, wherever they sit.
  */
-import { FewMap, FewSet } from '../few-map.js';
+import { SmallMap, SmallSet } from '../small-map.js';
 import type { AttributeGroup } from '../sysfs/attribute.js';
 import type { SysfsDir } from '../sysfs/dir.js';
 import type { DriverCoreHost } from './core-host.js';
@@ -39,9 +39,9 @@ export class DeviceClass {
   readonly options: DeviceClassOptions;
   readonly sysfs: SysfsDir;
   /** @internal the class's directories between its devices and their parents, by the parent's directory */
-  readonly glueDirs = new FewMap<SysfsDir, DevicePlace>();
+  readonly glueDirs = new SmallMap<SysfsDir, DevicePlace>();
   /** @internal */
-  readonly members = new FewSet<Device>();
+  readonly members = new SmallSet<Device>();
   readonly #host: DriverCoreHost;
 
   /**

@@ -2,7 +2,7 @@
  * What the driver core keeps about a device between init and its last reference. It also describes the files that every
  * device has, when somebody looks at one.
  */
-import { FewSet } from '../few-map.js';
+import { SmallSet } from '../small-map.js';
 import { type Counted, Kref } from '../sync/kref.js';
 import { Mutex } from '../sync/mutex.js';
 import type { Attribute, AttributeGroup } from '../sysfs/attribute.js';
@@ -33,7 +33,7 @@ export class DeviceRecord implements LazyEntry, Counted {
   dead = false;
   readonly #dev: Device;
   /** Below it, in the order in which they came; most devices have none. */
-  #children: FewSet<Device> | undefined;
+  #children: SmallSet<Device> | undefined;
 
   constructor(host: DriverCoreHost, dev: Device) {
     this.host = host;
@@ -48,7 +48,7 @@ export class DeviceRecord implements LazyEntry, Counted {
   }
 
   addChild(child: Device): void {
-    this.#children ??= new FewSet();
+    this.#children ??= new SmallSet();
     this.#children.add(child);
   }
 

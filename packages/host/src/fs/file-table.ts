@@ -1,9 +1,8 @@
 /* The descriptors of a process. */
-
 import { SystemError } from '../errors.js';
-import { FewSet } from '../few-map.js';
 import type { Limits } from '../process/limits.js';
 import type { Seams } from '../seams.js';
+import { SmallSet } from '../small-map.js';
 import { badDescriptor, type File, PathFile } from './file.js';
 
 /** How a descriptor is made. */
@@ -17,7 +16,7 @@ export class FileTable {
   readonly #seams: Seams;
   readonly #limits: Limits;
   readonly #files: (File | undefined)[] = [];
-  readonly #reserved = new FewSet<number>();
+  readonly #reserved = new SmallSet<number>();
   readonly #cloexec = new Set<number>();
   /** No number below this one is free. */
   #lowestFree = 0;

@@ -2,11 +2,10 @@
  * A small file system in memory: the root of a host, and the directories of devtmpfs. Files hold bytes, and that is
  * all; who wants memory to share maps it.
  */
-
 import { SystemError } from '../errors.js';
-import { FewMap } from '../few-map.js';
 import type { UserBuffer } from '../mm/user-buffer.js';
 import type { Process } from '../process/process.js';
+import { SmallMap } from '../small-map.js';
 import { File } from './file.js';
 import type { NodeKind, VfsNode } from './vfs-node.js';
 
@@ -52,7 +51,7 @@ export abstract class TmpfsNode implements VfsNode {
 export class TmpfsDirectory extends TmpfsNode {
   override readonly kind = 'dir';
   readonly #path: string;
-  readonly #entries = new FewMap<string, VfsNode>();
+  readonly #entries = new SmallMap<string, VfsNode>();
 
   /** @param path - where it is, `/` at the root */
   constructor(path: string, mode = 0o755, uid = 0, gid = 0) {

@@ -3,11 +3,10 @@
  *
  * Mappings are put in by whoever owns the domain (type1, iommufd, the DMA API) and looked up by devices on every access.
  */
-
 import { BTree } from '../b-tree.js';
 import { KernelBug, SystemError } from '../errors.js';
-import { FewSet } from '../few-map.js';
 import type { Seams } from '../seams.js';
+import { SmallSet } from '../small-map.js';
 import type { Tracked } from '../tracker.js';
 import { type Extent, ExtentTable, type PageRun } from './extents.js';
 import type { IommuGroup } from './group.js';
@@ -77,7 +76,7 @@ export class IommuDomain {
   readonly #table: ExtentTable;
   /** Entries that a device wrote to, by first page: length in pages. */
   #dirty: BTree<number, number> | undefined;
-  readonly #groups = new FewSet<IommuGroup>();
+  readonly #groups = new SmallSet<IommuGroup>();
   /** How many PASIDs of each group are attached. */
   #pasids: Map<IommuGroup, number> | undefined;
   #tracking = false;

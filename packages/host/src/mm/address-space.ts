@@ -18,7 +18,8 @@ import {
 } from './layout.js';
 import type { AnonymousMapOptions, FileMapOptions, MapOptions, PinOptions } from './map-options.js';
 import type { AccessSize } from './mapping.js';
-import type { PageRange, PhysicalMemory } from './physical-memory.js';
+import type { PageRange } from './page-range.js';
+import type { PhysicalMemory } from './physical-memory.js';
 import { PinnedRun } from './pinned-run.js';
 import { loadMemory, type Reached, storeMemory, type UserMemory } from './user-access.js';
 import type { UserBuffer } from './user-buffer.js';

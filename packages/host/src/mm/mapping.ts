@@ -2,7 +2,7 @@
  * What an open file answers to `mmap`: an object that is asked page by page (memory) or access by access (device
  * registers), as a kernel's page fault handler and the bus behind a mapping would be.
  */
-import type { PageRange } from './physical-memory.js';
+import type { PageRange } from './page-range.js';
 
 /** Width of one access of a CPU, in bytes. */
 export type AccessSize = 1 | 2 | 4 | 8;

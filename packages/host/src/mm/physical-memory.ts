@@ -1,34 +1,18 @@
 /*
- * Physical memory of a host: page frames by number, with the bytes behind them made on first touch. A range of
- * frames costs nothing until somebody writes to it, so a guest of 64 GiB is as cheap as its working set.
+ * Physical memory of a host: page frames by number. A range of frames costs nothing until somebody writes to it, so a guest of
+ * 64 GiB is as cheap as its working set.
  */
 import { BTree } from '../b-tree.js';
-import { KernelBug, SystemError } from '../errors.js';
+import { SystemError } from '../errors.js';
 import type { Seams } from '../seams.js';
-import type { Tracked } from '../tracker.js';
 import { HUGE_PAGE_SIZE, PAGE_SIZE } from './layout.js';
+import { type MmioWindow, MmioWindows, type PlacedWindow } from './mmio-windows.js';
+import { PageRange, type PageRangeOwner, type PageRangeParts } from './page-range.js';
 
 /** Frames below 4 GiB are left to firmware and device windows. */
 const FIRST_PFN = 0x10_0000;
 /** One past the last frame: 52 bits of physical address. */
 const END_PFN = 2 ** 40;
-
-/** A window of device registers in the physical address space, as the target of DMA from another device. */
-export interface MmioWindow {
-  /** Reads `into.length` bytes at `offset` from the start of the window. */
-  read(offset: number, into: Uint8Array): void;
-  /** Writes `from` at `offset` from the start of the window. */
-  write(offset: number, from: Uint8Array): void;
-  /** As `read`, for a bus master, of a window that has to ask somebody; there with `writeLater` or not at all. */
-  readLater?(offset: number, into: Uint8Array): Promise<void>;
-  /** As `write`, for a bus master. */
-  writeLater?(offset: number, from: Uint8Array): Promise<void>;
-}
-
-/** Frames that were taken for a window; given back with it. */
-export interface PlacedWindow extends Disposable {
-  readonly basePfn: number;
-}
 
 /** What {@link PhysicalMemory} is built with. */
 export interface PhysicalMemoryOptions {
@@ -36,152 +20,11 @@ export interface PhysicalMemoryOptions {
   hugePages?: number;
 }
 
-/** What a {@link PageRange} is made of. */
-export interface PageRangeParts {
-  readonly basePfn: number;
-  readonly pages: number;
-  readonly tracked: Tracked;
-  readonly hugePages?: number;
-  /** Memory that exists already. */
-  readonly storage?: Uint8Array;
-}
-
-/**
- * A run of consecutive page frames. It is reference counted: each mapping and each pin holds one reference, and
- * the frames return to the host when the last is put.
- */
-export class PageRange {
-  readonly basePfn: number;
-  readonly pages: number;
-  readonly #memory: PhysicalMemory;
-  readonly #tracked: Tracked;
-  /** Storage in blocks of `#blockBytes`; a hole reads as zeros. */
-  readonly #blocks: (Uint8Array | undefined)[] = [];
-  #blockBytes: number;
-  /** Huge pages of the pool that the range is made of. */
-  readonly hugePages: number;
-  #count = 1;
-
-  /** Ranges are made by {@link PhysicalMemory.alloc} and {@link PhysicalMemory.adopt}. */
-  constructor(memory: PhysicalMemory, parts: PageRangeParts) {
-    const { storage } = parts;
-    this.#memory = memory;
-    this.basePfn = parts.basePfn;
-    this.pages = parts.pages;
-    this.hugePages = parts.hugePages ?? 0;
-    this.#tracked = parts.tracked;
-    this.#blockBytes = storage === undefined ? HUGE_PAGE_SIZE : storage.length;
-    if (storage !== undefined) this.#blocks[0] = storage;
-  }
-
-  /** Bytes in the range. */
-  get length(): number {
-    return this.pages * PAGE_SIZE;
-  }
-
-  /** References held. */
-  get count(): number {
-    return this.#count;
-  }
-
-  /** Takes a reference. */
-  get(): this {
-    if (this.#count === 0) throw new KernelBug('use-after-free', `get of freed frames ${this.#name()}`);
-    this.#count++;
-    return this;
-  }
-
-  /** Gives a reference back; the last one frees the frames. */
-  put(): void {
-    if (this.#count === 0) throw new KernelBug('double-free', `put of freed frames ${this.#name()}`);
-    if (--this.#count > 0) return;
-    this.#blocks.length = 0;
-    this.#tracked.release();
-    this.#memory.releaseRange(this);
-  }
-
-  /**
-   * The bytes from `offset` up to `length` of them or to the end of their block, whichever comes first: a view of
-   * at least one byte, made of zeros on first touch.
-   */
-  span(offset: number, length: number): Uint8Array {
-    const index = Math.floor(offset / this.#blockBytes);
-    const within = offset - index * this.#blockBytes;
-    const block = this.#blocks[index] ?? this.#populate(index);
-    return block.subarray(within, Math.min(within + length, block.length));
-  }
-
-  /** True when the block at `offset` has been touched; an untouched one reads as zeros. */
-  populated(offset: number): boolean {
-    return this.#blocks[Math.floor(offset / this.#blockBytes)] !== undefined;
-  }
-
-  /** Copies bytes out without making untouched blocks. */
-  read(offset: number, into: Uint8Array): void {
-    for (let done = 0; done < into.length; ) {
-      const at = offset + done;
-      const length = Math.min(into.length - done, this.#blockBytes - (at % this.#blockBytes));
-      if (this.populated(at)) into.set(this.span(at, length), done);
-      else into.fill(0, done, done + length);
-      done += length;
-    }
-  }
-
-  /** Copies bytes in. */
-  write(offset: number, from: Uint8Array): void {
-    for (let done = 0; done < from.length; ) {
-      const target = this.span(offset + done, from.length - done);
-      target.set(target.length === from.length ? from : from.subarray(done, done + target.length));
-      done += target.length;
-    }
-  }
-
-  /** Copies what `source` holds from `sourceOffset` on into this range, which is taken to be fresh. */
-  copyFrom(source: PageRange, sourceOffset: number): void {
-    for (let done = 0; done < this.length; ) {
-      const at = sourceOffset + done;
-      const toBlockEnd = source.#blockBytes - (at % source.#blockBytes);
-      const length = Math.min(this.length - done, toBlockEnd);
-      if (source.populated(at)) this.write(done, source.span(at, length));
-      done += length;
-    }
-  }
-
-  /**
-   * Moves the bytes elsewhere, as the migration of pages does: into memory that another program maps too, for instance, or
-   * out of it again. The frames stay; views that were given out before are of no use any more.
-   *
-   * @param storage - as long as the range, and zero where nobody has touched it
-   */
-  moveTo(storage: Uint8Array): void {
-    if (storage.length !== this.length) throw new RangeError(`${storage.length} bytes for ${this.length}`);
-    if (this.#count === 0) throw new KernelBug('use-after-free', `move of freed frames ${this.#name()}`);
-    for (const [index, block] of this.#blocks.entries()) {
-      if (block !== undefined) storage.set(block, index * this.#blockBytes);
-    }
-    this.#blocks.splice(0, this.#blocks.length, storage);
-    this.#blockBytes = storage.length;
-    this.#memory.blockMade();
-  }
-
-  #populate(index: number): Uint8Array {
-    if (this.#count === 0) throw new KernelBug('use-after-free', `access to freed frames ${this.#name()}`);
-    const block = new Uint8Array(Math.min(this.#blockBytes, this.length - index * this.#blockBytes));
-    this.#blocks[index] = block;
-    this.#memory.blockMade();
-    return block;
-  }
-
-  #name(): string {
-    return `${this.basePfn.toString(16)}+${this.pages}`;
-  }
-}
-
 /** All memory of a host. Frames are numbers (physical address / 4096). */
-export class PhysicalMemory {
+export class PhysicalMemory implements PageRangeOwner {
   readonly #seams: Seams;
   readonly #ranges = new BTree<number, PageRange>();
-  readonly #windows = new BTree<number, { pages: number; window: MmioWindow }>();
+  readonly #windows = new MmioWindows();
   /** Free frames below `#next`: base to count, never adjacent to one another. */
   readonly #free = new BTree<number, number>();
   #next = FIRST_PFN;
@@ -260,15 +103,12 @@ export class PhysicalMemory {
    * @throws EBUSY - the frames are memory or belong to another window
    */
   addMmio(basePfn: number, pages: number, window: MmioWindow): Disposable {
-    const below = this.#windows.getPairOrNextLower(basePfn + pages - 1);
     const memory = this.#ranges.getPairOrNextLower(basePfn + pages - 1)?.[1];
-    if (
-      (below !== undefined && below[0] + below[1].pages > basePfn) ||
-      (memory !== undefined && memory.basePfn + memory.pages > basePfn)
-    ) {
+    const isMemory = memory !== undefined && memory.basePfn + memory.pages > basePfn;
+    if (isMemory || this.#windows.within(basePfn, pages)) {
       throw new SystemError('EBUSY', `frames ${basePfn.toString(16)}+${pages} are taken`);
     }
-    this.#windows.set(basePfn, { pages, window });
+    this.#windows.add(basePfn, pages, window);
     return { [Symbol.dispose]: () => void this.#windows.delete(basePfn) };
   }
 
@@ -279,7 +119,7 @@ export class PhysicalMemory {
    */
   placeMmio(pages: number, window: MmioWindow): PlacedWindow {
     const basePfn = this.#takeFrames(pages);
-    this.#windows.set(basePfn, { pages, window });
+    this.#windows.add(basePfn, pages, window);
     return {
       basePfn,
       [Symbol.dispose]: () => {
@@ -290,57 +130,31 @@ export class PhysicalMemory {
 
   /** Reads at a physical address. What is neither memory nor a device reads as all ones, as a bus would answer. */
   read(phys: number, into: Uint8Array): void {
-    this.#walk(
-      phys,
-      into,
-      (range, offset, part) => range.read(offset, part),
-      (window, offset, part) => {
-        if (window === undefined) part.fill(0xff);
-        else window.read(offset, part);
-      },
-    );
+    this.#walk(phys, into, readRange, readWindow);
   }
 
   /** Writes at a physical address. What is neither memory nor a device swallows the bytes. */
   write(phys: number, from: Uint8Array): void {
-    this.#walk(
-      phys,
-      from,
-      (range, offset, part) => range.write(offset, part),
-      (window, offset, part) => {
-        window?.write(offset, part);
-      },
-    );
+    this.#walk(phys, from, writeRange, writeWindow);
   }
 
   /** As {@link read}, for a bus master, who can wait: a promise when a window has to ask somebody. */
   readBus(phys: number, into: Uint8Array): void | Promise<void> {
     const later: Promise<void>[] = [];
-    this.#walk(
-      phys,
-      into,
-      (range, offset, part) => range.read(offset, part),
-      (window, offset, part) => {
-        if (window === undefined) part.fill(0xff);
-        else if (window.readLater === undefined) window.read(offset, part);
-        else later.push(window.readLater(offset, part));
-      },
-    );
+    this.#walk(phys, into, readRange, (window, offset, part) => {
+      if (window?.readLater) later.push(window.readLater(offset, part));
+      else readWindow(window, offset, part);
+    });
     return later.length === 0 ? undefined : allOf(later);
   }
 
   /** As {@link write}, for a bus master, who can wait: a promise when a window has to ask somebody. */
   writeBus(phys: number, from: Uint8Array): void | Promise<void> {
     const later: Promise<void>[] = [];
-    this.#walk(
-      phys,
-      from,
-      (range, offset, part) => range.write(offset, part),
-      (window, offset, part) => {
-        if (window?.writeLater === undefined) window?.write(offset, part);
-        else later.push(window.writeLater(offset, part));
-      },
-    );
+    this.#walk(phys, from, writeRange, (window, offset, part) => {
+      if (window?.writeLater) later.push(window.writeLater(offset, part));
+      else writeWindow(window, offset, part);
+    });
     return later.length === 0 ? undefined : allOf(later);
   }
 
@@ -370,12 +184,10 @@ export class PhysicalMemory {
     return bytes.length === PAGE_SIZE ? bytes : undefined;
   }
 
-  /** Called by a range that has been touched where it was not before, or was moved. */
   blockMade(): void {
     this.#epoch++;
   }
 
-  /** Called by a range whose last reference is gone. */
   releaseRange(range: PageRange): void {
     this.#epoch++;
     this.#ranges.delete(range.basePfn);
@@ -428,12 +240,7 @@ export class PhysicalMemory {
     return start;
   }
 
-  #walk(
-    phys: number,
-    bytes: Uint8Array,
-    memory: (range: PageRange, offset: number, part: Uint8Array) => void,
-    other: (window: MmioWindow | undefined, offset: number, part: Uint8Array) => void,
-  ): void {
+  #walk(phys: number, bytes: Uint8Array, memory: Access<PageRange>, other: Access<MmioWindow | undefined>): void {
     for (let done = 0; done < bytes.length; ) {
       const at = phys + done;
       const pfn = Math.floor(at / PAGE_SIZE);
@@ -446,17 +253,30 @@ export class PhysicalMemory {
         done += length;
         continue;
       }
-      const found = this.#windows.getPairOrNextLower(pfn);
-      const inside = found !== undefined && pfn < found[0] + found[1].pages;
-      const offset = inside ? at - found[0] * PAGE_SIZE : 0;
+      const found = this.#windows.at(pfn);
+      const offset = found ? at - found.basePfn * PAGE_SIZE : 0;
       // who has to be asked is asked once
-      const whole = inside && found[1].window.readLater !== undefined;
-      const toEnd = whole ? found[1].pages * PAGE_SIZE - offset : PAGE_SIZE - (at % PAGE_SIZE);
+      const toEnd = found?.window.readLater ? found.pages * PAGE_SIZE - offset : PAGE_SIZE - (at % PAGE_SIZE);
       const length = Math.min(bytes.length - done, toEnd);
-      other(inside ? found[1].window : undefined, offset, bytes.subarray(done, done + length));
+      other(found?.window, offset, bytes.subarray(done, done + length));
       done += length;
     }
   }
+}
+
+/** Moves some bytes between memory or a window and their place. */
+type Access<Target> = (target: Target, offset: number, part: Uint8Array) => void;
+
+const readRange: Access<PageRange> = (range, offset, part) => range.read(offset, part);
+const writeRange: Access<PageRange> = (range, offset, part) => range.write(offset, part);
+
+function readWindow(window: MmioWindow | undefined, offset: number, part: Uint8Array): void {
+  if (window === undefined) part.fill(0xff);
+  else window.read(offset, part);
+}
+
+function writeWindow(window: MmioWindow | undefined, offset: number, part: Uint8Array): void {
+  window?.write(offset, part);
 }
 
 /** Resolves when all have been done; fails as the first that fails, when none is under way any more. */

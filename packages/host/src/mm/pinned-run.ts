@@ -1,7 +1,7 @@
 /* Frames that are held in place for DMA, whatever becomes of the mapping through which they were found. */
 import { KernelBug } from '../errors.js';
 import type { Tracked, Tracker } from '../tracker.js';
-import type { PageRange } from './physical-memory.js';
+import type { PageRange } from './page-range.js';
 
 /**
  * Consecutive pinned frames. Each run is unpinned once; one that has to be given back in parts is cut with

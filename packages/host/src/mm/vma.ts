@@ -6,7 +6,8 @@
 import type { File } from '../fs/file.js';
 import { PAGE_SIZE, Prot } from './layout.js';
 import type { Mapping, PageRef } from './mapping.js';
-import type { PageRange, PhysicalMemory } from './physical-memory.js';
+import type { PageRange } from './page-range.js';
+import type { PhysicalMemory } from './physical-memory.js';
 
 interface PageTableEntry {
   /** Absent for an io page. */

@@ -29,7 +29,7 @@ export class SysfsDir implements VfsNode {
   gid = 0;
   readonly #seams: Seams;
   /** Made with the first entry, as many directories stay empty. */
-  #entries: SmallMap<Entry> | undefined;
+  #entries: SmallMap<string, Entry> | undefined;
   /** Files that were removed while somebody was busy in them, by the entry of this directory that they were or were below. */
   #leaving: Map<string, SysfsFile[]> | undefined;
   #removed = false;

@@ -20,7 +20,7 @@ export interface PlacedWindow extends Disposable {
   readonly basePfn: number;
 }
 
-/** A window that is in the way of an address. */
+/** A window, and where it is. */
 export interface FoundWindow {
   readonly basePfn: number;
   readonly pages: number;
